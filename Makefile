@@ -1,0 +1,28 @@
+# Everything starts from nothing: each target installs what it needs into .venv once.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: install demo test lint docs
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[worker,embedded,demo,dev]'
+	touch $@
+
+demo: install  ## KEEP=1 leaves everything running
+	$(BIN)/dynrec demo $(if $(KEEP),--keep)
+
+test: install  ## ARGS='-k name --pg 16' goes to pytest
+	$(BIN)/pytest --numprocesses 2 $(ARGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: install
+	$(BIN)/python docs/generate.py
