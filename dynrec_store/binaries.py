@@ -70,9 +70,7 @@ def as_server_user(command: list[str], *, check: bool = True) -> subprocess.Comp
         check=False,
     )
     if check and done.returncode:
-        raise EmbeddedServerError(
-            f"{Path(command[0]).name} failed ({done.returncode}):\n{done.stdout.strip()}"
-        )
+        raise EmbeddedServerError(f"{Path(command[0]).name} failed ({done.returncode}):\n{done.stdout.strip()}")
     return done
 
 

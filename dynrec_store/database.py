@@ -93,7 +93,7 @@ def connect(
     """Open a connection. Each statement commits by itself unless `autocommit` is false."""
     with translated_errors():
         return psycopg.connect(
-            psycopg_url(url), autocommit=autocommit, application_name=application_name, row_factory=tuple_row
+            psycopg_url(url), autocommit=autocommit, application_name=application_name, client_encoding="utf8"
         )
 
 

@@ -37,9 +37,7 @@ def running(pgdata: Path) -> Postmaster | None:
         if len(lines) >= 8 and lines[7].strip() == "ready":
             return Postmaster(int(lines[0]), int(lines[3]))
         time.sleep(0.05)
-    raise EmbeddedServerError(
-        f"the server on {pgdata} has been starting for {START_TIMEOUT:.0f} s:\n{_log(pgdata)}"
-    )
+    raise EmbeddedServerError(f"the server on {pgdata} has been starting for {START_TIMEOUT:.0f} s:\n{_log(pgdata)}")
 
 
 def start(binaries: Binaries, pgdata: Path, socket_dir: Path | None, port: int) -> None:
@@ -52,9 +50,7 @@ def start(binaries: Binaries, pgdata: Path, socket_dir: Path | None, port: int) 
         check=False,
     )
     if done.returncode:
-        raise EmbeddedServerError(
-            f"the server on {pgdata} does not start; its log ends with:\n{_log(pgdata)}"
-        )
+        raise EmbeddedServerError(f"the server on {pgdata} does not start; its log ends with:\n{_log(pgdata)}")
 
 
 def stop(pgdata: Path) -> None:

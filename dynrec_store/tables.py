@@ -161,9 +161,7 @@ change = Table(
         "recommender_id",
         "kind",
         "entity",
-        info={
-            "comment": "recommend: interactions that no user vector holds yet; _publish_*: deletes what was claimed"
-        },
+        info={"comment": "recommend: interactions that no user vector holds yet; _publish_*: deletes what was claimed"},
     ),
     # Rows come and go all day: vacuum by their number, not by the size that the table once had, and without pauses.
     postgresql_with={
@@ -183,14 +181,10 @@ lease = Table(
     Column("token", Uuid, nullable=False, comment="one for each claim"),
     Column("deadline", TIME, nullable=False),
     Column("attempts", SmallInteger, nullable=False),
-    Column(
-        "change_ids", ARRAY(BigInteger), nullable=False, comment="the changes that this claim will use up"
-    ),
+    Column("change_ids", ARRAY(BigInteger), nullable=False, comment="the changes that this claim will use up"),
     Column("captured_at", TIME, nullable=False, comment="of the oldest of them"),
     Column("claimed_at", TIME, nullable=False, server_default=CLOCK),
-    Index(
-        "lease_token", "token", info={"comment": "_read_items, _publish_*, _fail: the entities of a claim"}
-    ),
+    Index("lease_token", "token", info={"comment": "_read_items, _publish_*, _fail: the entities of a claim"}),
     Index("lease_deadline", "deadline", info={"comment": "_expire_leases, _next_due: what ran out"}),
     comment="Entities that a worker has claimed. No lease, no publish.",
 )
@@ -232,9 +226,7 @@ task = Table(
     Column("action", Text, nullable=False, comment="scan_items, scan_users, audience or popularity"),
     Column("entity", Text, comment="audience: the item whose vector moved"),
     Column("captured_at", TIME, nullable=False, server_default=CLOCK),
-    Index(
-        "task_recommender", "recommender_id", "action", info={"comment": "_pending_work; equal tasks are one"}
-    ),
+    Index("task_recommender", "recommender_id", "action", info={"comment": "_pending_work; equal tasks are one"}),
     comment="Work on whole sets, done by the maintenance queue; the row is gone when it is done.",
 )
 
@@ -281,7 +273,7 @@ item_content_history = Table(
 item_vector = Table(
     "item_vector",
     metadata,
-    Column("model_id", Integer, primary_key=True, autoincrement=False),
+    Column("model_id", Integer, primary_key=True),
     Column("item_id", Text, primary_key=True),
     Column("embedding", Vector, nullable=False),
     Column("valid_from", TIME, nullable=False, comment=VALID_FROM),
@@ -293,7 +285,7 @@ item_vector = Table(
 item_vector_history = Table(
     "item_vector_history",
     metadata,
-    Column("model_id", Integer, primary_key=True, autoincrement=False),
+    Column("model_id", Integer, primary_key=True),
     Column("item_id", Text, primary_key=True),
     Column("embedding", Vector, nullable=False),
     Column("valid_from", TIME, nullable=False, comment=VALID_FROM),
@@ -307,7 +299,7 @@ item_vector_history = Table(
 user_vector = Table(
     "user_vector",
     metadata,
-    Column("model_id", Integer, primary_key=True, autoincrement=False),
+    Column("model_id", Integer, primary_key=True),
     Column("user_id", Text, primary_key=True),
     Column("state", ARRAY(Vector), nullable=False, comment=STATE),
     Column("reference_time", TIME, nullable=False),
@@ -321,7 +313,7 @@ user_vector = Table(
 user_vector_history = Table(
     "user_vector_history",
     metadata,
-    Column("model_id", Integer, primary_key=True, autoincrement=False),
+    Column("model_id", Integer, primary_key=True),
     Column("user_id", Text, primary_key=True),
     Column("state", ARRAY(Vector), nullable=False, comment=STATE),
     Column("reference_time", TIME, nullable=False),
@@ -334,7 +326,7 @@ user_vector_history = Table(
         "closing_events",
         JSONB,
         nullable=False,
-        comment="the interactions that the next version folded in, with captured_at: a read as of between both needs them",
+        comment="the interactions that the next version folded in, with captured_at: reads as of between need them",
     ),
     postgresql_partition_by="RANGE (valid_to)",
     comment="The user vectors of before; one partition a month.",
@@ -352,9 +344,7 @@ item_popularity = Table(
         comment="sum of weight * 2^((event's time - recommender.popularity_landmark) / half-life)",
     ),
     Column("event_count", BigInteger, nullable=False),
-    Index(
-        "item_popularity_score", "recommender_id", text("score desc"), info={"comment": "trending: the top"}
-    ),
+    Index("item_popularity_score", "recommender_id", text("score desc"), info={"comment": "trending: the top"}),
     comment="Forward-decayed popularity: its order needs no rewriting as time passes.",
 )
 

@@ -1,0 +1,181 @@
+"""`dynrec migrate`: the one way in to a database. Tables by Alembic's revisions, then code from sql/, all or nothing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from psycopg import sql
+from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy.exc import DBAPIError
+
+from dynrec_store import code, database
+from dynrec_store.exceptions import BusyError, MigrationError, PermissionDeniedError, UnsupportedServerError
+from dynrec_store.resources import resource_folder
+from dynrec_store.schema import CONTEXT_OPTIONS, DATA_SCHEMA
+
+LOCK_TIMEOUT = "10s"  # then the migration gives up rather than make an application wait behind it
+
+_SCHEMA_COMMENT: LiteralString = (
+    "comment on schema dynrec_data is 'Private tables of dynrec_store. Use the functions and views of schema dynrec.'"
+)
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a database is."""
+
+    revision: str | None  # of the tables; None: there are none
+    head: str  # the revision that this version of dynrec_store brings
+    code_is_current: bool  # whether schema dynrec is what sql/ says
+
+    @property
+    def is_current(self) -> bool:
+        """Whether `upgrade` would do nothing."""
+        return self.revision == self.head and self.code_is_current
+
+
+def upgrade(url: str, *, sql_folder: Path | None = None) -> tuple[State, State]:
+    """Bring the database to this version of dynrec_store, in one transaction; nothing happens if it is there already.
+
+    Returns the state before and after. Creates the extension vector where it is missing. `sql_folder` defaults to the
+    project's own. Raises MigrationError (or DependentObjectsError, which names the user's objects that stand in
+    the way), UnsupportedServerError, PermissionDeniedError, or BusyError if a lock is not to be had.
+    """
+    folder = sql_folder or resource_folder("sql")
+    with _transaction(url) as connection:
+        cursor = _cursor(connection)
+        vector_schema = _prepare(cursor)
+        before = _state(connection, cursor, folder, vector_schema)
+        if before.is_current:
+            return before, before
+        if before.revision is None and _missing(cursor, DATA_SCHEMA):
+            cursor.execute("create schema dynrec_data")
+            cursor.execute(_SCHEMA_COMMENT)
+        command.upgrade(_config(connection), "head")
+        code.apply(cursor, folder, vector_schema)
+        return before, _state(connection, cursor, folder, vector_schema)
+
+
+def downgrade(url: str, revision: str = "base") -> None:
+    """Take the tables back to a revision. `base` removes everything: recommenders, vectors, both schemas.
+
+    The extension vector stays. Raises DependentObjectsError if a user's object uses schema dynrec.
+    """
+    with _transaction(url) as connection:
+        cursor = _cursor(connection)
+        _prepare(cursor)
+        if _missing(cursor, DATA_SCHEMA):
+            return
+        if revision == "base":
+            code.remove(cursor)
+        else:
+            cursor.execute("delete from dynrec_data.code")  # so that the next upgrade applies sql/ again
+        command.downgrade(_config(connection), revision)
+        if revision == "base":
+            cursor.execute("drop table dynrec_data.alembic_version")
+            cursor.execute("drop schema dynrec_data")
+
+
+def current(url: str, *, sql_folder: Path | None = None) -> State:
+    """Say how far the database is; changes nothing."""
+    folder = sql_folder or resource_folder("sql")
+    with _transaction(url) as connection:
+        cursor = _cursor(connection)
+        server = database.check_server(cursor.connection)
+        return _state(connection, cursor, folder, server.vector_schema or "")
+
+
+@contextmanager
+def _transaction(url: str) -> Iterator[Connection]:
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: database.connect(url, application_name="dynrec migrate", autocommit=False),
+        poolclass=NullPool,
+    )
+    try:
+        with database.translated_errors(), engine.begin() as connection:
+            yield connection
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.Error):
+            raise _explained(database.translated(error.orig)) from error
+        raise
+    except BusyError as error:
+        raise _explained(error) from error
+    except CommandError as error:
+        raise MigrationError(
+            f"{error}: if the database was migrated by a newer dynrec_store, install that version"
+        ) from error
+
+
+def _explained(error: database.DatabaseError) -> database.DatabaseError:
+    if not isinstance(error, BusyError):
+        return error
+    return BusyError(
+        str(error), sqlstate=error.sqlstate, hint="Nothing was changed. Try again when no long transaction runs."
+    )
+
+
+def _cursor(connection: Connection) -> psycopg.Cursor[Any]:
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)  # noqa: S101 - the dialect above says so
+    return raw.cursor()
+
+
+def _prepare(cursor: psycopg.Cursor[Any]) -> str:
+    """Check the server, wait for other migrations, and set up the transaction; returns pgvector's schema."""
+    database.check_server(cursor.connection)
+    cursor.execute("select pg_advisory_xact_lock(hashtextextended('dynrec migrate', 0))")
+    cursor.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+    vector_schema = database.check_server(cursor.connection).vector_schema or _create_vector(cursor)
+    # Users' schemas are left out: nothing of theirs can take the place of what the revisions and sql/ name.
+    cursor.execute(sql.SQL("set local search_path = pg_catalog, {}, pg_temp").format(sql.Identifier(vector_schema)))
+    return vector_schema
+
+
+def _create_vector(cursor: psycopg.Cursor[Any]) -> str:
+    version = database.available_vector_version(cursor.connection)
+    if version is None:
+        raise UnsupportedServerError(
+            "this server has no pgvector: install it there (package postgresql-18-pgvector on Debian, or the image "
+            "pgvector/pgvector), then migrate again"
+        )
+    database.check_vector_version(version)
+    try:
+        cursor.execute("create extension vector")
+    except psycopg.errors.InsufficientPrivilege as error:
+        info = cursor.connection.info
+        raise PermissionDeniedError(
+            f"role {info.user!r} may not create the extension vector: have a superuser run 'create extension vector' "
+            f"in database {info.dbname!r}, then migrate again"
+        ) from error
+    schema = database.check_server(cursor.connection).vector_schema
+    if schema is None:
+        raise UnsupportedServerError("the extension vector was created and is not there")
+    return schema
+
+
+def _state(connection: Connection, cursor: psycopg.Cursor[Any], folder: Path, vector_schema: str) -> State:
+    revision = MigrationContext.configure(connection, opts=CONTEXT_OPTIONS).get_current_revision()
+    head = ScriptDirectory.from_config(_config(connection)).get_current_head()
+    if head is None:
+        raise MigrationError("the folder migrations has no revisions: the installation is incomplete")
+    return State(revision, head, revision is not None and code.is_current(cursor, folder, vector_schema))
+
+
+def _missing(cursor: psycopg.Cursor[Any], schema: str) -> bool:
+    return cursor.execute("select to_regnamespace(%s) is null", [schema]).fetchone() == (True,)
+
+
+def _config(connection: Connection) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("path_separator", "os")
+    config.set_main_option("script_location", str(resource_folder("migrations")).replace("%", "%%"))
+    return config
