@@ -77,7 +77,9 @@ def as_server_user(command: list[str], *, check: bool = True) -> subprocess.Comp
 def own(*paths: Path) -> None:
     """Give the paths to the server's user; nothing where that is ourselves."""
     entry = _server_user()
-    for path in paths if entry else ():
+    if entry is None:
+        return
+    for path in paths:
         os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
 
 

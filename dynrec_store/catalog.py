@@ -9,7 +9,6 @@ from psycopg.rows import class_row
 
 from dynrec_store.exceptions import DependentObjectsError, MigrationError
 
-# search_path has neither dynrec nor the user's schemas, so that every name below comes out qualified.
 _OBJECTS: LiteralString = """
     select case p.prokind when 'p' then 'procedure' when 'a' then 'aggregate' else 'function' end as kind,
         i.identity as name,
@@ -44,13 +43,16 @@ _USES: LiteralString = """
         join pg_type r on r.typrelid = o.oid and o.classid = 'pg_class'::regclass
         join pg_type t on t.oid in (r.oid, r.typarray)
     ), dependent (name, classid, oid) as (
-        select u.name, case when r.oid is null then d.classid else 'pg_class'::regclass end, coalesce(r.ev_class, d.objid)
+        select u.name, case when r.oid is null then d.classid else 'pg_class'::regclass end,
+            coalesce(r.ev_class, d.objid)
         from used u
         join pg_depend d on d.refclassid = u.classid and d.refobjid = u.oid and d.deptype in ('n', 'a')
         left join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid
     )
-    select distinct d.name as used, o.name as user_inside, pg_describe_object(d.classid, d.oid, 0) as user_outside
-    from dependent d left join object o on o.classid = d.classid and o.oid = d.oid
+    select distinct d.name as used, o.name as user_inside, format('%s %s', i.type, i.identity) as user_outside
+    from dependent d
+    cross join pg_identify_object(d.classid, d.oid, 0) i
+    left join object o on o.classid = d.classid and o.oid = d.oid
     where o.name is distinct from d.name
     order by 1, 3
 """
@@ -78,7 +80,7 @@ class CodeObject:
 class _Use:
     used: str  # name of an object of dynrec
     user_inside: str | None  # name of the object of dynrec that uses it
-    user_outside: str  # any object that uses it, described
+    user_outside: str  # the kind and name of any object that uses it
 
 
 def objects(cursor: Cursor[Any]) -> dict[str, CodeObject]:

@@ -43,8 +43,11 @@ def apply(cursor: Cursor[Any], folder: Path, vector_schema: str) -> None:
     _run(cursor, folder)
     _call_if_there(cursor, "dynrec._regenerate()")
     cursor.execute(
-        "insert into dynrec_data.code (hash, vector_schema) values (%s, %s) "
-        "on conflict (id) do update set hash = excluded.hash, vector_schema = excluded.vector_schema, applied_at = now()",
+        """
+        insert into dynrec_data.code (hash, vector_schema) values (%s, %s)
+        on conflict (id) do update
+        set hash = excluded.hash, vector_schema = excluded.vector_schema, applied_at = excluded.applied_at
+        """,
         [fingerprint(folder), vector_schema],
     )
 

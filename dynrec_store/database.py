@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import LiteralString
 
 import psycopg
-from psycopg.rows import scalar_row, tuple_row
+from psycopg.rows import scalar_row
 
 from dynrec_store.exceptions import (
     BusyError,

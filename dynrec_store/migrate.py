@@ -1,4 +1,4 @@
-"""`dynrec migrate`: the one way in to a database. Tables by Alembic's revisions, then code from sql/, all or nothing."""
+"""`dynrec migrate`: the one way in to a database. Tables by revisions, then code from sql/, all or nothing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +17,19 @@ from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from dynrec_store import code, database
-from dynrec_store.exceptions import BusyError, MigrationError, PermissionDeniedError, UnsupportedServerError
+from dynrec_store.exceptions import (
+    BusyError,
+    DatabaseError,
+    MigrationError,
+    PermissionDeniedError,
+    UnsupportedServerError,
+)
 from dynrec_store.resources import resource_folder
 from dynrec_store.schema import CONTEXT_OPTIONS, DATA_SCHEMA
 
 LOCK_TIMEOUT = "10s"  # then the migration gives up rather than make an application wait behind it
 
-_SCHEMA_COMMENT: LiteralString = (
+SCHEMA_COMMENT: LiteralString = (
     "comment on schema dynrec_data is 'Private tables of dynrec_store. Use the functions and views of schema dynrec.'"
 )
 
@@ -58,7 +64,7 @@ def upgrade(url: str, *, sql_folder: Path | None = None) -> tuple[State, State]:
             return before, before
         if before.revision is None and _missing(cursor, DATA_SCHEMA):
             cursor.execute("create schema dynrec_data")
-            cursor.execute(_SCHEMA_COMMENT)
+            cursor.execute(SCHEMA_COMMENT)
         command.upgrade(_config(connection), "head")
         code.apply(cursor, folder, vector_schema)
         return before, _state(connection, cursor, folder, vector_schema)
@@ -115,7 +121,7 @@ def _transaction(url: str) -> Iterator[Connection]:
         ) from error
 
 
-def _explained(error: database.DatabaseError) -> database.DatabaseError:
+def _explained(error: DatabaseError) -> DatabaseError:
     if not isinstance(error, BusyError):
         return error
     return BusyError(

@@ -47,7 +47,6 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = "\n".join(
-            f"  DYNREC_{'_'.join(map(str, e['loc'])).upper()}={e['input']!r}: {e['msg']}"
-            for e in error.errors()
+            f"  DYNREC_{'_'.join(map(str, e['loc'])).upper()}={e['input']!r}: {e['msg']}" for e in error.errors()
         )
         raise ConfigurationError(f"these settings cannot be used:\n{problems}") from error
