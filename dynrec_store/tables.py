@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     SmallInteger,
     Table,
     Text,
@@ -45,7 +46,8 @@ VALID_FROM = "since when it is true in the world"
 VALID_TO = "until when it was true in the world"
 CREATED_AT = "when the system learnt it"
 REPLACED_AT = "when the system learnt what came after it"
-STATE = "one decayed sum of item vectors for each of recommender.half_lives, as at reference_time"
+STATE = "one decayed sum of item vectors for each of half_lives, as at reference_time"
+HALF_LIVES = "those of the recommender when this was made, in seconds"
 
 encoder = Table(
     "encoder",
@@ -141,8 +143,13 @@ change = Table(
         nullable=False,
         comment="insert or delete: an interaction came or went; refresh: read the source again",
     ),
-    Column("lane", SmallInteger, nullable=False, server_default=text("0"), comment="0: live, 1: backfill"),
-    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    Column(
+        "lane",
+        SmallInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="0: live, 1: backfill, 8: to be claimed alone, 9: waits for its retry",
+    ),
     Column("captured_at", TIME, nullable=False, server_default=CLOCK),
     Column("item_id", Text, comment="this and the rest describe an interaction"),
     Column("event_kind", Text),
@@ -181,6 +188,7 @@ lease = Table(
     Column("token", Uuid, nullable=False, comment="one for each claim"),
     Column("deadline", TIME, nullable=False),
     Column("attempts", SmallInteger, nullable=False),
+    Column("lane", SmallInteger, nullable=False, comment="of the changes that were claimed"),
     Column("change_ids", ARRAY(BigInteger), nullable=False, comment="the changes that this claim will use up"),
     Column("captured_at", TIME, nullable=False, comment="of the oldest of them"),
     Column("claimed_at", TIME, nullable=False, server_default=CLOCK),
@@ -273,11 +281,12 @@ item_content_history = Table(
 item_vector = Table(
     "item_vector",
     metadata,
-    Column("model_id", Integer, primary_key=True),
-    Column("item_id", Text, primary_key=True),
+    Column("model_id", Integer, nullable=False),
+    Column("item_id", Text, nullable=False),
     Column("embedding", Vector, nullable=False),
     Column("valid_from", TIME, nullable=False, comment=VALID_FROM),
     Column("created_at", TIME, nullable=False, server_default=CLOCK, comment=CREATED_AT),
+    PrimaryKeyConstraint("item_id", "model_id"),
     postgresql_partition_by="LIST (model_id)",
     comment="The current vector of each item; partition item_vector_N belongs to model version N.",
 )
@@ -299,13 +308,15 @@ item_vector_history = Table(
 user_vector = Table(
     "user_vector",
     metadata,
-    Column("model_id", Integer, primary_key=True),
-    Column("user_id", Text, primary_key=True),
+    Column("model_id", Integer, nullable=False),
+    Column("user_id", Text, nullable=False),
     Column("state", ARRAY(Vector), nullable=False, comment=STATE),
+    Column("half_lives", ARRAY(Double), nullable=False, comment=HALF_LIVES),
     Column("reference_time", TIME, nullable=False),
     Column("event_count", BigInteger, nullable=False),
     Column("valid_from", TIME, nullable=False, comment=VALID_FROM),
     Column("created_at", TIME, nullable=False, server_default=CLOCK, comment=CREATED_AT),
+    PrimaryKeyConstraint("user_id", "model_id"),
     postgresql_partition_by="LIST (model_id)",
     comment="The current vector of each user; partition user_vector_N belongs to model version N.",
 )
@@ -316,6 +327,7 @@ user_vector_history = Table(
     Column("model_id", Integer, primary_key=True),
     Column("user_id", Text, primary_key=True),
     Column("state", ARRAY(Vector), nullable=False, comment=STATE),
+    Column("half_lives", ARRAY(Double), nullable=False, comment=HALF_LIVES),
     Column("reference_time", TIME, nullable=False),
     Column("event_count", BigInteger, nullable=False),
     Column("valid_from", TIME, nullable=False, comment=VALID_FROM),
