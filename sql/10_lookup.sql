@@ -1,0 +1,54 @@
+-- Finding a recommender by name, or saying which ones exist.
+
+create or replace function dynrec._recommender(name text) returns dynrec_data.recommender
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  found_row dynrec_data.recommender;
+begin
+  select r.* into found_row from dynrec_data.recommender r where r.name = _recommender.name;
+  if not found then
+    raise exception 'no recommender named %', coalesce(quote_literal(name), 'null')
+      using errcode = 'undefined_object',
+        hint = coalesce(
+          'Declared are: ' || (select string_agg(quote_literal(r.name), ', ' order by r.name) from dynrec_data.recommender r) || '.',
+          'None is declared yet: see dynrec.create_recommender.');
+  end if;
+  return found_row;
+end
+$$;
+comment on function dynrec._recommender(text) is
+  'Internal. The recommender of that name; an error that lists the declared names if there is none.';
+
+create or replace function dynrec._reject(what text, given text, remedy text) returns void
+language plpgsql immutable
+set search_path from current
+as $$
+begin
+  raise exception '%: %', what, coalesce(quote_literal(given), 'null')
+    using errcode = 'invalid_parameter_value', hint = remedy;
+end
+$$;
+comment on function dynrec._reject(text, text, text) is
+  'Internal. Raises invalid_parameter_value naming the offending value, with a remedy as the hint.';
+
+create or replace function dynrec._check_k(k int) returns int
+language plpgsql immutable
+set search_path from current
+as $$
+begin
+  if k is null or k < 1 or k > 10000 then
+    perform dynrec._reject('k is out of range', k::text, 'Ask for 1 to 10000 rows.');
+  end if;
+  return k;
+end
+$$;
+comment on function dynrec._check_k(int) is 'Internal. k itself, or an error unless 1 <= k <= 10000.';
+
+create or replace function dynrec._is_key(value text, type text) returns boolean
+language sql stable
+set search_path from current
+as $$ select value is not null and pg_catalog.pg_input_is_valid(value, type) $$;
+comment on function dynrec._is_key(text, text) is
+  'Internal. Whether a text can be a key of that type: a value that cannot is an unknown key, not an error.';

@@ -1,0 +1,35 @@
+-- Exponential decay and the vector arithmetic that pgvector does not have.
+
+create or replace function dynrec._decay(age double precision, half_life double precision) returns double precision
+language sql immutable parallel safe
+as $$ select pg_catalog.power(2, -least(greatest(age / half_life, -100), 100)) $$;
+comment on function dynrec._decay(double precision, double precision) is
+  'Internal. 2^(-age / half_life), both in seconds; the exponent is held within +-100, where a real would over- or underflow.';
+
+create or replace function dynrec._seconds(span interval) returns double precision
+language sql immutable parallel safe
+as $$ select extract(epoch from span)::double precision $$;
+comment on function dynrec._seconds(interval) is 'Internal. An interval in seconds.';
+
+create or replace function dynrec._age(later timestamptz, earlier timestamptz) returns double precision
+language sql immutable parallel safe
+as $$ select greatest(extract(epoch from later) - extract(epoch from earlier), 0)::double precision $$;
+comment on function dynrec._age(timestamptz, timestamptz) is
+  'Internal. Seconds from earlier to later, never below 0: an interaction dated in the future counts as happening now.';
+
+create or replace function dynrec._scale(v vector, factor double precision) returns vector
+language sql immutable parallel safe
+as $$ select v * array_fill((case when abs(factor) < 1e-9 then 0 else factor end)::real, array[vector_dims(v)])::vector $$;
+comment on function dynrec._scale(vector, double precision) is
+  'Internal. factor times v. A factor below 1e-9 counts as 0: pgvector refuses products that underflow a real.';
+
+create or replace function dynrec._flush(v vector) returns vector
+language sql immutable parallel safe
+as $$ select array(select case when abs(x) < 1e-25 then 0 else x end from unnest(v::real[]) with ordinality u (x, i) order by i)::vector $$;
+comment on function dynrec._flush(vector) is
+  'Internal. v with components below 1e-25 made 0, so that a sum can be decayed again and again without underflow.';
+
+create or replace function dynrec._zero(dimension int) returns vector
+language sql immutable parallel safe
+as $$ select array_fill(0::real, array[dimension])::vector $$;
+comment on function dynrec._zero(int) is 'Internal. The zero vector of that dimension.';

@@ -1,0 +1,158 @@
+-- Per-recommender code is generated: table, column and type names become literals, so that plans are cached and indexes used.
+
+create or replace function dynrec._render(template text, names jsonb) returns text
+language plpgsql immutable
+set search_path from current
+as $$
+declare
+  name text;
+  rendered text := template;
+begin
+  for name in select jsonb_object_keys(names) loop
+    rendered := replace(rendered, '{' || name || '}', names ->> name);
+  end loop;
+  if rendered ~ '\{[a-z_]+\}' then
+    raise exception 'template placeholder % has no value', substring(rendered from '\{[a-z_]+\}') using errcode = 'internal_error';
+  end if;
+  return rendered;
+end
+$$;
+comment on function dynrec._render(text, jsonb) is
+  'Internal. The template with every {name} replaced by names ->> name; the values must be quoted already.';
+
+create or replace function dynrec._qualified(relation regclass) returns text
+language sql stable
+set search_path from current
+as $$
+  select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation
+$$;
+comment on function dynrec._qualified(regclass) is 'Internal. schema.table, quoted, whatever the search path is.';
+
+create or replace function dynrec._time_expression(relation regclass, column_name text, alias text) returns text
+language sql stable
+set search_path from current
+as $$
+  select case dynrec._column_type('time_column', relation, column_name)
+    when 'timestamp with time zone' then format('%s.%I', alias, column_name)
+    when 'timestamp without time zone' then format('(%s.%I at time zone ''UTC'')', alias, column_name)
+    when 'date' then format('(%s.%I::timestamp at time zone ''UTC'')', alias, column_name)
+  end
+$$;
+comment on function dynrec._time_expression(regclass, text, text) is
+  'Internal. The expression that reads a time column as timestamptz; times without a zone are UTC. Null for other types.';
+
+create or replace function dynrec._value_expression(relation regclass, column_name text, alias text) returns text
+language sql stable
+set search_path from current
+as $$
+  select case dynrec._column_type('value_column', relation, column_name)
+    when 'smallint' then format('%s.%I::double precision', alias, column_name)
+    when 'integer' then format('%s.%I::double precision', alias, column_name)
+    when 'bigint' then format('%s.%I::double precision', alias, column_name)
+    when 'boolean' then format('%s.%I::integer::double precision', alias, column_name)
+    when 'numeric' then format('least(greatest(nullif(%s.%I, ''NaN''), -1000000), 1000000)::double precision', alias, column_name)
+    when 'real' then format('least(greatest(nullif(%s.%I, ''NaN''), -1000000), 1000000)::double precision', alias, column_name)
+    when 'double precision' then format('least(greatest(nullif(%s.%I, ''NaN''), -1000000), 1000000)', alias, column_name)
+  end
+$$;
+comment on function dynrec._value_expression(regclass, text, text) is
+  'Internal. The expression that reads a value column as double precision, NaN as null, held within +-1e6. Null for other types.';
+
+create or replace function dynrec._content_expression(relation regclass, columns text[], alias text) returns text
+language sql stable
+set search_path from current
+as $$
+  select 'concat_ws(''. ''' || coalesce(string_agg(
+    case when dynrec._column_type('text_columns', relation, c.name) like '%[]'
+      then format(', nullif(btrim(array_to_string(%s.%I, '', '')), '''')', alias, c.name)
+      else format(', nullif(btrim(%s.%I::text), '''')', alias, c.name)
+    end, '' order by c.position), ', null') || ')'
+  from unnest(columns) with ordinality as c (name, position)
+$$;
+comment on function dynrec._content_expression(regclass, text[], text) is
+  'Internal. The expression that makes the text to encode: the columns in order, nulls and blanks left out, joined by ". "; the empty text if all are.';
+
+create or replace function dynrec._features_expression(columns text[], alias text) returns text
+language sql immutable
+set search_path from current
+as $$
+  select 'jsonb_build_object(' || coalesce(string_agg(format('%L, %s.%I', c.name, alias, c.name), ', ' order by c.position), '') || ')'
+  from unnest(columns) with ordinality as c (name, position)
+$$;
+comment on function dynrec._features_expression(text[], text) is
+  'Internal. The expression that collects numeric and categorical columns as one jsonb object.';
+
+create or replace function dynrec._kind_case(recommender_id int, what text) returns text
+language sql stable
+set search_path from current
+as $$
+  select format('case %s else %s end',
+    coalesce(string_agg(format('when $1 = %L then %s', k.kind, k.given), ' ' order by k.kind) filter (where k.kind <> '*'), 'when false then null'),
+    max(k.given) filter (where k.kind = '*'))
+  from (
+    select k.kind, case what when 'weight' then k.weight::text else array_position(r.half_lives, k.half_life)::text end as given
+    from dynrec_data.interaction_kind k join dynrec_data.recommender r on r.id = k.recommender_id
+    where k.recommender_id = _kind_case.recommender_id
+  ) k
+$$;
+comment on function dynrec._kind_case(int, text) is
+  'Internal. A case expression from a kind ($1) to its weight or to its slot (position of its half-life); kind "*" is every other kind.';
+
+create or replace function dynrec._wake_key() returns bigint
+language sql immutable parallel safe
+as $$ select 7236293311874 $$;
+comment on function dynrec._wake_key() is
+  'Internal. The advisory lock that a sleeping dispatcher holds; a writer that cannot share it sends a notification.';
+
+create or replace function dynrec._notify_wake() returns void
+language sql
+set search_path from current
+as $$ select pg_notify('dynrec_wake', '') where current_setting('max_prepared_transactions') = '0' $$;
+comment on function dynrec._notify_wake() is 'Internal. Wakes a sleeping dispatcher when the transaction commits.';
+
+create or replace function dynrec._names(r dynrec_data.recommender) returns jsonb
+language sql stable
+set search_path from current
+as $$
+  select jsonb_build_object(
+    'id', r.id,
+    'model', r.active_model_id,
+    'dimension', m.dimension,
+    'items', dynrec._qualified(r.items),
+    'key', quote_ident(r.item_key),
+    'key_type', r.item_key_type,
+    'watched_old', w.watched_old,
+    'watched_new', w.watched_new,
+    'watched_before', w.watched_before,
+    'watched_after', w.watched_after,
+    'content', dynrec._content_expression(r.items, r.text_columns || r.categorical_columns, 'i'),
+    'features', dynrec._features_expression(r.numeric_columns || r.categorical_columns, 'i'),
+    'vector', coalesce('i.' || quote_ident(r.vector_column) || '::vector', 'null::vector'),
+    'half_lives', quote_literal(r.half_lives) || '::double precision[]',
+    'wake_key', dynrec._wake_key(),
+    'text_search_config', quote_literal(r.options ->> 'text_search_config') || '::regconfig',
+    'has_interactions', (r.interactions is not null)::text
+  ) || case when r.interactions is null then '{}' else jsonb_build_object(
+    'interactions', dynrec._qualified(r.interactions),
+    'user', quote_ident(r.user_column),
+    'user_type', r.user_key_type,
+    'item', quote_ident(r.item_column),
+    'item_type', r.item_ref_type,
+    'occurred_at', dynrec._time_expression(r.interactions, r.time_column, 'e'),
+    'kind', coalesce('e.' || quote_ident(r.kind_column) || '::text', 'null::text'),
+    'value', case when r.value_column is null then 'null::double precision' else dynrec._value_expression(r.interactions, r.value_column, 'e') end,
+    'weight', dynrec._kind_case(r.id, 'weight'),
+    'slot', dynrec._kind_case(r.id, 'slot')
+  ) end
+  from dynrec_data.model_version m,
+    lateral (
+      select string_agg(format('o.%I', c.name), ', ' order by c.position) as watched_old,
+        string_agg(format('n.%I', c.name), ', ' order by c.position) as watched_new,
+        string_agg(format('old.%I', c.name), ', ' order by c.position) as watched_before,
+        string_agg(format('new.%I', c.name), ', ' order by c.position) as watched_after
+      from unnest(r.text_columns || r.numeric_columns || r.categorical_columns || array_remove(array[r.vector_column], null))
+        with ordinality as c (name, position)
+    ) w
+  where m.id = r.active_model_id
+$$;
+comment on function dynrec._names(dynrec_data.recommender) is 'Internal. Everything that the templates of generated code name, quoted.';

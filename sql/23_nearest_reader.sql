@@ -1,0 +1,53 @@
+-- Generated search of the current item vectors: literal model and dimension, or Postgres would not use the HNSW index.
+
+create or replace function dynrec._nearest_reader() returns text
+language sql immutable
+as $template$ select $body$
+create or replace function dynrec_data.nearest_{id}(query vector, n int, excluded text[])
+returns table (item_id text, score double precision)
+language plpgsql stable
+set search_path from current
+set hnsw.iterative_scan = 'strict_order'
+set hnsw.ef_search = 100
+set plan_cache_mode = 'force_generic_plan'
+as $$
+declare
+  ids text[];
+  scores double precision[];
+begin
+  select array_agg(c.item_id), array_agg(c.score) into ids, scores
+  from (
+    select v.item_id, -(v.embedding::vector({dimension}) <#> query) as score
+    from dynrec_data.item_vector_{model} v
+    where not (v.item_id in (select e from unnest(excluded) e where e is not null))
+      and exists (select from {items} i where i.{key} = v.item_id::{key_type})
+    order by v.embedding::vector({dimension}) <#> query
+    limit n
+  ) c;
+  if coalesce(cardinality(ids), 0) < n then
+    -- the index scan may have given up early; ordered by an expression that no index has, this one is exact
+    select array_agg(c.item_id), array_agg(c.score) into ids, scores
+    from (
+      select v.item_id, -(v.embedding::vector({dimension}) <#> query) as score
+      from dynrec_data.item_vector_{model} v
+      where not (v.item_id in (select e from unnest(excluded) e where e is not null))
+        and exists (select from {items} i where i.{key} = v.item_id::{key_type})
+      order by score desc, v.item_id
+      limit n
+    ) c;
+  end if;
+  return query select * from unnest(ids, scores);
+end
+$$;
+create or replace function dynrec_data.vector_known_{id}(item text, known_at timestamptz) returns vector
+language sql stable
+as $$
+  select coalesce(
+    (select v.embedding from dynrec_data.item_vector_{model} v where v.item_id = item and v.created_at <= known_at),
+    (select h.embedding from dynrec_data.item_vector_history h
+     where h.model_id = {model} and h.item_id = item and h.created_at <= known_at and h.replaced_at > known_at limit 1))
+$$;
+$body$ $template$;
+comment on function dynrec._nearest_reader() is
+  'Internal. Template: the n items of the current space nearest to a query by inner product, those gone from the source or excluded left out; '
+  'and the vector of one item as known at a moment.';

@@ -1,0 +1,191 @@
+-- Publishing what a worker made of item rows. One short statement; rows whose lease has gone to another worker are dropped as superseded.
+
+create or replace function dynrec._item_publisher() returns text
+language sql immutable
+as $template$ select $body$
+create or replace function dynrec_data.publish_items_{id}(
+  by_token uuid, item_ids text[], contents text[], content_hashes bytea[], all_features jsonb[], hashes bytea[], vectors vector[])
+returns table (item_id text, outcome text)
+language sql
+set search_path from current
+as $$
+  with held as materialized (
+    select l.entity as item_id, l.captured_at, l.change_ids, l.lane
+    from dynrec_data.lease l
+    where l.token = by_token and l.recommender_id = {id} and l.kind = 'item' and l.entity = any (item_ids)
+    order by l.entity for update
+  ), read as materialized (
+    select h.*, r.content, r.features, r.content_hash
+    from unnest(item_ids, contents, content_hashes, all_features) as r (item_id, content, content_hash, features) join held h using (item_id)
+  ), encoded as materialized (
+    select distinct on (e.content_hash) e.content_hash, e.embedding from unnest(hashes, vectors) as e (content_hash, embedding)
+  ), judged as materialized (
+    select r.*, known.embedding,
+      c.content_hash as old_hash, c.features as old_features, c.valid_from as old_content_from, c.created_at as old_content_made,
+      v.embedding as old_embedding, v.valid_from as old_from, v.created_at as old_made,
+      case when r.content is null then 'removed' when known.embedding is null then 'requeued'
+        when v.embedding = known.embedding then 'unchanged' else 'published' end as outcome,
+      clock_timestamp() as made_at
+    from read r
+    left join dynrec_data.item_content c on c.recommender_id = {id} and c.item_id = r.item_id
+    left join dynrec_data.item_vector_{model} v on v.item_id = r.item_id
+    left join encoded e on e.content_hash = r.content_hash
+    left join lateral (
+      select coalesce(
+        case when c.content_hash = r.content_hash then v.embedding end,
+        e.embedding,
+        (select twin.embedding from dynrec_data.item_content other join dynrec_data.item_vector_{model} twin on twin.item_id = other.item_id
+         where other.recommender_id = {id} and other.content_hash = r.content_hash limit 1)) as embedding
+    ) known on r.content is not null
+  ), content_closed as (
+    insert into dynrec_data.item_content_history (recommender_id, item_id, content_hash, features, valid_from, valid_to, created_at, replaced_at)
+    select {id}, j.item_id, j.old_hash, j.old_features, j.old_content_from,
+      greatest(j.captured_at, j.old_content_from + interval '1 microsecond'), j.old_content_made,
+      case j.outcome when 'removed' then greatest(j.captured_at, j.old_content_made) else j.made_at end
+    from judged j
+    where j.old_hash is not null and (j.outcome = 'removed'
+      or j.outcome <> 'requeued' and (j.old_hash, j.old_features) is distinct from (j.content_hash, j.features))
+  ), content_gone as (
+    delete from dynrec_data.item_content c using judged j
+    where c.recommender_id = {id} and c.item_id = j.item_id and j.outcome = 'removed'
+  ), content_new as (
+    insert into dynrec_data.item_content as c (recommender_id, item_id, content_hash, document, features, valid_from, created_at)
+    select {id}, j.item_id, j.content_hash, to_tsvector({text_search_config}, left(j.content, 100000)), j.features,
+      greatest(j.captured_at, j.old_content_from + interval '1 microsecond'), j.made_at
+    from judged j
+    where j.outcome in ('published', 'unchanged') and (j.old_hash, j.old_features) is distinct from (j.content_hash, j.features)
+    on conflict (recommender_id, item_id) do update set content_hash = excluded.content_hash, document = excluded.document,
+      features = excluded.features, valid_from = excluded.valid_from, created_at = excluded.created_at
+  ), vector_closed as (
+    insert into dynrec_data.item_vector_history (model_id, item_id, embedding, valid_from, valid_to, created_at, replaced_at)
+    select {model}, j.item_id, j.old_embedding, j.old_from, greatest(j.captured_at, j.old_from + interval '1 microsecond'), j.old_made,
+      case j.outcome when 'removed' then greatest(j.captured_at, j.old_made) else j.made_at end
+    from judged j where j.old_embedding is not null and j.outcome in ('published', 'removed')
+  ), vector_gone as (
+    delete from dynrec_data.item_vector_{model} v using judged j where v.item_id = j.item_id and j.outcome = 'removed'
+  ), vector_new as (
+    insert into dynrec_data.item_vector_{model} as v (model_id, item_id, embedding, valid_from, created_at)
+    select {model}, j.item_id, j.embedding, greatest(j.captured_at, j.old_from + interval '1 microsecond'), j.made_at
+    from judged j where j.outcome = 'published' order by j.item_id
+    on conflict (item_id, model_id) do update
+      set embedding = excluded.embedding, valid_from = excluded.valid_from, created_at = excluded.created_at
+  ), audience as (
+    -- a backfill is followed by a scan of the users; a live change moves the users who met the item
+    insert into dynrec_data.task (recommender_id, action, entity)
+    select {id}, 'audience', j.item_id from judged j
+    where {has_interactions} and j.lane <> 1 and (j.outcome = 'published' or j.outcome = 'removed' and j.old_embedding is not null)
+  ), used as (
+    delete from dynrec_data.change c using judged j
+    where c.recommender_id = {id} and c.kind = 'item' and c.entity = j.item_id and c.id = any (j.change_ids) and j.outcome <> 'requeued'
+  ), released as (
+    delete from dynrec_data.lease l using held h where l.recommender_id = {id} and l.kind = 'item' and l.entity = h.item_id
+  ), forgiven as (
+    delete from dynrec_data.retry r using judged j
+    where r.recommender_id = {id} and r.kind = 'item' and r.entity = j.item_id and j.outcome <> 'requeued'
+  ), revived as (
+    delete from dynrec_data.dead_letter d using judged j
+    where d.recommender_id = {id} and d.kind = 'item' and d.entity = j.item_id and j.outcome <> 'requeued'
+  )
+  select given.item_id, coalesce(j.outcome, 'superseded')
+  from unnest(item_ids) as given (item_id) left join judged j using (item_id)
+$$;
+$body$ $template$;
+comment on function dynrec._item_publisher() is
+  'Internal. Template: closes the old versions of contents and vectors, makes the new ones current, deletes exactly the changes that were claimed.';
+
+create or replace function dynrec._read_items(token uuid)
+returns table (item_id text, content text, features jsonb, needs_vector boolean)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  r dynrec_data.recommender;
+  ids text[];
+begin
+  select array_agg(l.entity order by l.entity) into ids
+  from dynrec_data.lease l where l.token = _read_items.token and l.kind = 'item';
+  select rec.* into r from dynrec_data.recommender rec
+  where rec.id = (select l.recommender_id from dynrec_data.lease l where l.token = _read_items.token limit 1);
+  if ids is null or r.id is null then
+    return;
+  end if;
+  return query execute format($query$
+    select k.item_id, s.content, s.features,
+      s.content is not null and not exists (
+        select from dynrec_data.item_content c join dynrec_data.item_vector_%2$s v on v.item_id = c.item_id
+        where c.recommender_id = %1$s and c.content_hash = sha256(convert_to(s.content, 'UTF8')))
+    from unnest($1) k (item_id) left join dynrec_data.source_items_%1$s($1) s using (item_id)
+    $query$, r.id, r.active_model_id) using ids;
+end
+$$;
+comment on function dynrec._read_items(uuid) is
+  'Internal. The source rows of a lease as they are now: text to encode (null: the row is gone), features, and whether no vector of the same text exists.';
+
+create or replace function dynrec._content_hashes(contents text[]) returns bytea[]
+language sql immutable
+set search_path from current
+as $$
+  select array_agg(sha256(convert_to(c.content, 'UTF8')) order by c.position) from unnest(contents) with ordinality as c (content, position)
+$$;
+comment on function dynrec._content_hashes(text[]) is 'Internal. sha256 of each text, null for null, in the same order.';
+
+create or replace function dynrec._publish_items(
+  token uuid, item_ids text[], contents text[], features jsonb[], hashes bytea[], vectors vector[])
+returns table (item_id text, outcome text)
+language plpgsql
+set search_path from current
+as $$
+declare
+  recommender_id int;
+begin
+  select l.recommender_id into recommender_id from dynrec_data.lease l where l.token = _publish_items.token limit 1;
+  if not found then
+    return query select i, 'superseded' from unnest(item_ids) i;
+    return;
+  end if;
+  return query execute format('select * from dynrec_data.publish_items_%s($1, $2, $3, $4, $5, $6, $7)', recommender_id)
+    using token, item_ids, contents, dynrec._content_hashes(contents), features, hashes, vectors;
+end
+$$;
+comment on function dynrec._publish_items(uuid, text[], text[], jsonb[], bytea[], vector[]) is
+  'Internal. Stores the vectors of a lease. hashes and vectors: sha256 of each distinct text that was encoded, and its vector. '
+  'Outcome per item: published, unchanged, removed, superseded, requeued (its vector could not be found: it is claimed again).';
+
+create or replace function dynrec._publish_adopted(token uuid) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  r dynrec_data.recommender;
+  published bigint;
+begin
+  select rec.* into r from dynrec_data.recommender rec
+  where rec.id = (select l.recommender_id from dynrec_data.lease l where l.token = _publish_adopted.token limit 1);
+  if r.id is null then
+    return 0;
+  end if;
+  -- the hash covers the adopted vector, so that it differs when only the vector moved
+  execute format($query$
+    with leased as (
+      select array_agg(l.entity) as ids from dynrec_data.lease l where l.token = $1 and l.kind = 'item'
+    ), read as (
+      select k.item_id, s.content, s.features,
+        case when s.item_id is not null then sha256(convert_to(s.content || e'\n' || coalesce(s.embedding::text, ''), 'UTF8')) end as hash,
+        coalesce(dynrec._flush(l2_normalize(s.embedding)), dynrec._zero(%2$s)) as embedding
+      from leased cross join unnest(leased.ids) k (item_id)
+      left join dynrec_data.source_items_%1$s((select ids from leased)) s using (item_id)
+    ), grouped as (
+      select array_agg(item_id) as ids, array_agg(content) as contents, array_agg(hash) as content_hashes, array_agg(features) as features,
+        array_agg(hash) filter (where hash is not null) as hashes, array_agg(embedding) filter (where hash is not null) as vectors
+      from read
+    )
+    select count(*) from grouped g,
+      dynrec_data.publish_items_%1$s($1, g.ids, g.contents, g.content_hashes, g.features, g.hashes, g.vectors) p
+    where p.outcome in ('published', 'unchanged', 'removed')
+    $query$, r.id, (select m.dimension from dynrec_data.model_version m where m.id = r.active_model_id))
+  into published using token;
+  return published;
+end
+$$;
+comment on function dynrec._publish_adopted(uuid) is
+  'Internal. Publishes a lease of a recommender that adopts the vectors of its source, normalised to unit length; a null vector becomes the zero vector.';

@@ -1,0 +1,121 @@
+-- Publishing user vectors: new interactions are folded into the stored sums; where something was taken back, the sums are made afresh.
+
+create or replace function dynrec._user_publisher() returns text
+language sql immutable
+as $template$ select $body$
+create or replace function dynrec_data.publish_users_{id}(by_token uuid) returns bigint
+language sql
+set search_path from current
+as $$
+  -- one statement, one snapshot: an interaction is visible in the source exactly if its change is, so none counts twice
+  with held as materialized (
+    select l.entity as user_id, l.captured_at from dynrec_data.lease l
+    where l.token = by_token and l.recommender_id = {id} and l.kind = 'user' order by l.entity for update
+  ), used as materialized (
+    delete from dynrec_data.change c using held h
+    where c.recommender_id = {id} and c.kind = 'user' and c.entity = h.user_id
+    returning c.entity as user_id, c.op, c.item_id, c.event_kind, c.value, c.occurred_at, c.captured_at
+  ), old as materialized (
+    select h.user_id, h.captured_at, u.state, u.half_lives, u.reference_time, u.event_count, u.valid_from, u.created_at,
+      u.user_id is null or u.half_lives <> {half_lives} or exists (select from used c where c.user_id = h.user_id and c.op <> 'insert') as afresh
+    from held h left join dynrec_data.user_vector_{model} u on u.user_id = h.user_id
+  ), event as materialized (
+    select c.user_id, c.item_id, c.event_kind as kind, c.value, least(c.occurred_at, now()) as occurred_at
+    from used c join old using (user_id) where not old.afresh
+    union all
+    select i.user_id, i.item_id, i.kind, i.value, least(i.occurred_at, now())
+    from dynrec_data.interactions_{id}(array(select old.user_id from old where old.afresh)) i
+  ), clock as materialized (
+    select o.*, greatest(max(e.occurred_at), case when not o.afresh then o.reference_time end) as new_reference,
+      count(e.user_id) + case when o.afresh then 0 else o.event_count end as new_count
+    from old o left join event e using (user_id)
+    group by o.user_id, o.captured_at, o.state, o.half_lives, o.reference_time, o.event_count, o.valid_from, o.created_at, o.afresh
+  ), moved as materialized (
+    select w.user_id, w.slot, sum(dynrec._scale(v.embedding, w.weight)) as total
+    from (
+      select e.user_id, dynrec_data.kind_slot_{id}(e.kind) as slot, e.item_id,
+        sum(dynrec_data.kind_weight_{id}(e.kind, e.value)
+          * dynrec._decay(dynrec._age(c.new_reference, e.occurred_at), half_life.seconds[dynrec_data.kind_slot_{id}(e.kind)])) as weight
+      from event e join clock c using (user_id), (select {half_lives} as seconds) half_life
+      group by 1, 2, 3
+    ) w join dynrec_data.item_vector_{model} v on v.item_id = w.item_id
+    group by w.user_id, w.slot
+  ), made as materialized (
+    select c.*, clock_timestamp() as made_at, array(
+      select coalesce(m.total, dynrec._zero({dimension})) + case when c.afresh then dynrec._zero({dimension})
+        else dynrec._flush(dynrec._scale(c.state[h.slot], dynrec._decay(dynrec._age(c.new_reference, c.reference_time), h.seconds))) end
+      from unnest({half_lives}) with ordinality as h (seconds, slot)
+      left join moved m on m.user_id = c.user_id and m.slot = h.slot
+      order by h.slot
+    ) as new_state
+    from clock c
+  ), differing as materialized (
+    select m.* from made m
+    where (m.state, m.half_lives, m.reference_time, m.event_count) is distinct from (m.new_state, {half_lives}, m.new_reference, m.new_count)
+      and not (m.state is null and m.new_count = 0)
+  ), closed as (
+    insert into dynrec_data.user_vector_history
+      (model_id, user_id, state, half_lives, reference_time, event_count, valid_from, valid_to, created_at, replaced_at, closing_events)
+    select {model}, d.user_id, d.state, d.half_lives, d.reference_time, d.event_count, d.valid_from,
+      greatest(d.captured_at, d.valid_from + interval '1 microsecond'), d.created_at, d.made_at,
+      (select coalesce(jsonb_agg(to_jsonb(u) - 'user_id'), '[]') from used u where u.user_id = d.user_id)
+    from differing d where d.state is not null
+  ), gone as (
+    delete from dynrec_data.user_vector_{model} u using differing d where u.user_id = d.user_id and d.new_count = 0
+  ), stored as (
+    insert into dynrec_data.user_vector_{model} as u (model_id, user_id, state, half_lives, reference_time, event_count, valid_from, created_at)
+    select {model}, d.user_id, d.new_state, {half_lives}, d.new_reference, d.new_count,
+      greatest(d.captured_at, d.valid_from + interval '1 microsecond'), d.made_at
+    from differing d where d.new_count > 0 order by d.user_id
+    on conflict (user_id, model_id) do update set state = excluded.state, half_lives = excluded.half_lives, reference_time = excluded.reference_time,
+      event_count = excluded.event_count, valid_from = excluded.valid_from, created_at = excluded.created_at
+  ), popularity as (
+    -- in key order, so that two publishes never wait for each other in a circle
+    insert into dynrec_data.item_popularity as p (recommender_id, item_id, score, event_count)
+    select {id}, u.item_id, sum(s.sign * dynrec_data.kind_weight_{id}(u.event_kind, u.value) * dynrec._popularity_weight(least(u.occurred_at, now()), r.landmark, r.half_life)), sum(s.sign)
+    from used u, (select rec.popularity_landmark as landmark, dynrec._seconds((rec.options ->> 'trending_half_life')::interval) as half_life
+                  from dynrec_data.recommender rec where rec.id = {id}) r,
+      lateral (select case u.op when 'insert' then 1 else -1 end as sign) s
+    where u.op <> 'refresh'
+    group by u.item_id order by u.item_id
+    on conflict (recommender_id, item_id) do update set score = p.score + excluded.score, event_count = p.event_count + excluded.event_count
+  ), released as (
+    delete from dynrec_data.lease l using held h where l.recommender_id = {id} and l.kind = 'user' and l.entity = h.user_id
+  ), forgiven as (
+    delete from dynrec_data.retry t using held h where t.recommender_id = {id} and t.kind = 'user' and t.entity = h.user_id
+  ), revived as (
+    delete from dynrec_data.dead_letter x using held h where x.recommender_id = {id} and x.kind = 'user' and x.entity = h.user_id
+  )
+  select count(*) from held
+$$;
+$body$ $template$;
+comment on function dynrec._user_publisher() is
+  'Internal. Template: U = f(U_prev, I, t) for the users of a lease, closing the old versions, with the popularity that their interactions add.';
+
+create or replace function dynrec._popularity_weight(occurred_at timestamptz, landmark timestamptz, half_life double precision)
+returns double precision
+language sql immutable parallel safe
+as $$ select pg_catalog.power(2, least(greatest((extract(epoch from occurred_at) - extract(epoch from landmark))::double precision / half_life, -1000), 900)) $$;
+comment on function dynrec._popularity_weight(timestamptz, timestamptz, double precision) is
+  'Internal. Forward decay: 2^((t - landmark) / half-life), so that a ranking by decayed popularity needs no rewriting as time passes '
+  '(Cormode et al., Forward Decay, ICDE 2009).';
+
+create or replace function dynrec._publish_users(token uuid) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  recommender_id int;
+  published bigint;
+begin
+  select l.recommender_id into recommender_id from dynrec_data.lease l where l.token = _publish_users.token and l.kind = 'user' limit 1;
+  if not found then
+    return 0;
+  end if;
+  -- a rebuild of the popularity counters reads the source and the pending changes at one moment: not between our two
+  perform pg_advisory_xact_lock_shared(hashtext('dynrec.popularity'), recommender_id);
+  execute format('select dynrec_data.publish_users_%s($1)', recommender_id) into published using token;
+  return published;
+end
+$$;
+comment on function dynrec._publish_users(uuid) is 'Internal. Folds the pending interactions of the leased users into their vectors; how many were published.';

@@ -1,0 +1,57 @@
+-- Making the generated code of a recommender, and removing it.
+
+create or replace function dynrec._generate(recommender_id int) returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+  r dynrec_data.recommender;
+  names jsonb;
+begin
+  select rec.* into strict r from dynrec_data.recommender rec where rec.id = _generate.recommender_id;
+  names := dynrec._names(r);
+  execute dynrec._render(dynrec._item_reader(), names);
+  execute dynrec._render(dynrec._item_capture(), names);
+  execute dynrec._render(dynrec._nearest_reader(), names);
+  execute dynrec._render(dynrec._item_publisher(), names);
+  if r.interactions is not null then
+    execute dynrec._render(dynrec._interaction_reader(), names);
+    execute dynrec._render(dynrec._interaction_capture(), names);
+    execute dynrec._render(dynrec._profile_reader(), names);
+    execute dynrec._render(dynrec._user_publisher(), names);
+  end if;
+end
+$$;
+comment on function dynrec._generate(int) is 'Internal. (Re-)creates the functions of one recommender in dynrec_data from the templates.';
+
+create or replace function dynrec._degenerate(recommender_id int) returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+  generated regprocedure;
+begin
+  for generated in
+    select p.oid::regprocedure from pg_proc p
+    where p.pronamespace = 'dynrec_data'::regnamespace and p.proname ~ format('_%s$', recommender_id)
+  loop
+    execute format('drop function %s', generated);
+  end loop;
+end
+$$;
+comment on function dynrec._degenerate(int) is 'Internal. Drops the functions of one recommender; its triggers must be gone.';
+
+create or replace function dynrec._regenerate() returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+  r dynrec_data.recommender;
+begin
+  for r in select * from dynrec_data.recommender order by id loop
+    perform dynrec._generate(r.id);
+    perform dynrec._install_triggers(r);
+  end loop;
+end
+$$;
+comment on function dynrec._regenerate() is 'Internal. Brings the generated code and the triggers of every recommender to the state of sql/; run by dynrec migrate.';

@@ -1,0 +1,96 @@
+-- The options of a recommender and the kinds of its interactions: defaults and validation.
+
+create or replace function dynrec._option_defaults() returns jsonb
+language sql immutable
+as $$
+  select '{"half_life": "30 days", "exclude_seen": true, "trending_half_life": "7 days", "retention": "365 days",
+    "text_search_config": "english", "max_attempts": 5}'::jsonb
+$$;
+comment on function dynrec._option_defaults() is
+  'Internal. Every option with its default: half_life (of an interaction''s weight), exclude_seen, trending_half_life, retention (of history), '
+  'text_search_config (of search), max_attempts (before a dead letter).';
+
+create or replace function dynrec._positive_interval(what text, given text, at_least interval, at_most interval) returns interval
+language plpgsql stable
+set search_path from current
+as $$
+begin
+  if given is null or not pg_input_is_valid(given, 'interval')
+    or dynrec._seconds(given::interval) not between dynrec._seconds(at_least) and dynrec._seconds(at_most) then
+    perform dynrec._reject(what || ': not an interval in range', given, format('Give an interval from %s to %s, for example "30 days".', at_least, at_most));
+  end if;
+  return given::interval;
+end
+$$;
+comment on function dynrec._positive_interval(text, text, interval, interval) is 'Internal. The interval, or an error that names the range.';
+
+create or replace function dynrec._options(given jsonb) returns jsonb
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  unknown text;
+  merged jsonb := dynrec._option_defaults() || coalesce(given, '{}');
+begin
+  if jsonb_typeof(coalesce(given, '{}')) <> 'object' then
+    perform dynrec._reject('options: not a JSON object', given::text, 'Give for example {"half_life": "30 days"}.');
+  end if;
+  select k into unknown from jsonb_object_keys(merged) k where not dynrec._option_defaults() ? k limit 1;
+  if found then
+    perform dynrec._reject('options: unknown option', unknown,
+      'Options are: ' || (select string_agg(k, ', ' order by k) from jsonb_object_keys(dynrec._option_defaults()) k) || '.');
+  end if;
+  perform dynrec._positive_interval('options.half_life', merged ->> 'half_life', '1 second', '100 years');
+  perform dynrec._positive_interval('options.trending_half_life', merged ->> 'trending_half_life', '1 hour', '100 years');
+  perform dynrec._positive_interval('options.retention', merged ->> 'retention', '1 day', '1000 years');
+  if jsonb_typeof(merged -> 'exclude_seen') <> 'boolean' then
+    perform dynrec._reject('options.exclude_seen: not a boolean', merged ->> 'exclude_seen', 'Give true or false.');
+  end if;
+  if jsonb_typeof(merged -> 'max_attempts') <> 'number' or (merged ->> 'max_attempts')::numeric not between 1 and 100
+    or (merged ->> 'max_attempts')::numeric % 1 <> 0 then
+    perform dynrec._reject('options.max_attempts: not a whole number in range', merged ->> 'max_attempts', 'Give 1 to 100.');
+  end if;
+  if not exists (select from pg_ts_config c where c.cfgname = merged ->> 'text_search_config' and pg_ts_config_is_visible(c.oid)) then
+    perform dynrec._reject('options.text_search_config: unknown text search configuration', merged ->> 'text_search_config',
+      'There are: ' || (select string_agg(c.cfgname, ', ' order by c.cfgname) from pg_ts_config c where pg_ts_config_is_visible(c.oid)) || '.');
+  end if;
+  return merged;
+end
+$$;
+comment on function dynrec._options(jsonb) is 'Internal. The options with the defaults filled in; an error for an unknown name or a bad value.';
+
+create or replace function dynrec._kinds(given jsonb, kind_column text, default_half_life interval)
+returns table (kind text, weight double precision, half_life double precision)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  entry record;
+  unknown text;
+begin
+  if jsonb_typeof(coalesce(given, '{}')) <> 'object' then
+    perform dynrec._reject('kinds: not a JSON object', given::text, 'Give for example {"purchase": {"weight": 1, "half_life": "30 days"}}.');
+  end if;
+  if kind_column is null and exists (select from jsonb_object_keys(coalesce(given, '{}')) k where k <> '*') then
+    perform dynrec._reject('kinds: given without a kind_column', given::text, 'Name the column that holds the kind, or use "*" for all interactions.');
+  end if;
+  for entry in select * from jsonb_each('{"*": {}}'::jsonb || coalesce(given, '{}')) loop
+    if jsonb_typeof(entry.value) <> 'object' then
+      perform dynrec._reject(format('kinds.%s: not a JSON object', entry.key), entry.value::text, 'Give for example {"weight": 1, "half_life": "30 days"}.');
+    end if;
+    select k into unknown from jsonb_object_keys(entry.value) k where k not in ('weight', 'half_life') limit 1;
+    if found then
+      perform dynrec._reject(format('kinds.%s: unknown setting', entry.key), unknown, 'A kind has a weight and a half_life.');
+    end if;
+    if entry.value ? 'weight' and (jsonb_typeof(entry.value -> 'weight') <> 'number' or abs((entry.value ->> 'weight')::numeric) > 1000000) then
+      perform dynrec._reject(format('kinds.%s.weight: not a number in range', entry.key), entry.value ->> 'weight', 'Give a number from -1000000 to 1000000.');
+    end if;
+    return query select entry.key, coalesce((entry.value ->> 'weight')::double precision, 1),
+      dynrec._seconds(case when entry.value ? 'half_life'
+        then dynrec._positive_interval(format('kinds.%s.half_life', entry.key), entry.value ->> 'half_life', '1 second', '100 years')
+        else default_half_life end);
+  end loop;
+end
+$$;
+comment on function dynrec._kinds(jsonb, text, interval) is
+  'Internal. Weight and half-life (seconds) of every declared kind, and of "*", which stands for every other kind.';

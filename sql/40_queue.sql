@@ -1,0 +1,214 @@
+-- The queue: claim, fail, expire. A change stays until the publish that used it deletes exactly it, so losing a worker loses nothing.
+-- Lanes: 0 live, 1 backfill, 8 suspects that are claimed alone, 9 parked until their retry is due.
+
+create or replace function dynrec._lease_head(
+  recommender_id int, kind text, lowest_lane smallint, highest_lane smallint, batch_size int, token uuid, lease interval)
+returns bigint
+language sql
+set search_path from current
+as $$
+  with head as materialized (
+    select c.entity, c.lane from dynrec_data.change c
+    where c.recommender_id = _lease_head.recommender_id and c.kind = _lease_head.kind
+      and c.lane between lowest_lane and highest_lane
+      and not exists (
+        select from dynrec_data.lease l where l.recommender_id = c.recommender_id and l.kind = c.kind and l.entity = c.entity)
+    order by c.lane, c.id
+    limit batch_size
+    for update of c skip locked
+  ), won as (
+    insert into dynrec_data.lease (recommender_id, kind, entity, token, deadline, attempts, lane, change_ids, captured_at)
+    select _lease_head.recommender_id, _lease_head.kind, h.entity, _lease_head.token, clock_timestamp() + lease,
+      coalesce(r.attempts, 0), h.lane, c.ids, c.captured_at
+    from (select head.entity, min(head.lane) as lane from head group by head.entity) h
+    cross join lateral (
+      select array_agg(c.id) as ids, max(c.captured_at) as captured_at from dynrec_data.change c
+      where c.recommender_id = _lease_head.recommender_id and c.kind = _lease_head.kind and c.entity = h.entity
+    ) c
+    left join dynrec_data.retry r on r.recommender_id = _lease_head.recommender_id and r.kind = _lease_head.kind and r.entity = h.entity
+    order by h.entity
+    on conflict do nothing
+    returning 1
+  )
+  select count(*) from won
+$$;
+comment on function dynrec._lease_head(int, text, smallint, smallint, int, uuid, interval) is
+  'Internal. Leases the entities at the head of some lanes under a token; other claimers'' rows are skipped, never waited for.';
+
+create or replace function dynrec._claim(recommender text, kind text, batch_size int, lease interval) returns uuid
+language plpgsql
+set search_path from current
+as $$
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+  token uuid := gen_random_uuid();
+begin
+  if r.paused then
+    return null;
+  end if;
+  if dynrec._lease_head(r.id, kind, 8::smallint, 8::smallint, 1, token, lease) > 0
+    or dynrec._lease_head(r.id, kind, 0::smallint, 1::smallint, batch_size, token, lease) > 0 then
+    return token;
+  end if;
+  return null;
+end
+$$;
+comment on function dynrec._claim(text, text, int, interval) is
+  'Internal. Leases up to batch_size changes'' entities (kind item or user) and returns the token; null if there is nothing to claim. '
+  'Commit before reading the source: what is read must be newer than what was claimed.';
+
+create or replace function dynrec._put_back(recommender_id int, kind text, entity text, lane smallint) returns void
+language sql
+set search_path from current
+as $$
+  update dynrec_data.change c set lane = _put_back.lane
+  where c.recommender_id = _put_back.recommender_id and c.kind = _put_back.kind and c.entity = _put_back.entity
+$$;
+comment on function dynrec._put_back(int, text, text, smallint) is 'Internal. Moves the changes of an entity to a lane.';
+
+create or replace function dynrec._bury(recommender_id int, kind text, entity text, attempts smallint, error text) returns void
+language sql
+set search_path from current
+as $$
+  insert into dynrec_data.dead_letter as d (recommender_id, kind, entity, attempts, error)
+  values (_bury.recommender_id, _bury.kind, _bury.entity, _bury.attempts, _bury.error)
+  on conflict on constraint dead_letter_pkey
+    do update set attempts = excluded.attempts, error = excluded.error, failed_at = clock_timestamp();
+  delete from dynrec_data.retry r
+  where r.recommender_id = _bury.recommender_id and r.kind = _bury.kind and r.entity = _bury.entity;
+  delete from dynrec_data.change c
+  where c.recommender_id = _bury.recommender_id and c.kind = _bury.kind and c.entity = _bury.entity
+$$;
+comment on function dynrec._bury(int, text, text, smallint, text) is 'Internal. Makes a dead letter of an entity; dynrec.retry_failed brings it back.';
+
+create or replace function dynrec._fail(token uuid, entities text[], error text, charge boolean) returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+  failed record;
+  attempts_now smallint;
+begin
+  for failed in
+    select l.recommender_id, l.kind, l.entity, l.attempts, l.lane, (r.options ->> 'max_attempts')::int as max_attempts
+    from dynrec_data.lease l join dynrec_data.recommender r on r.id = l.recommender_id
+    where l.token = _fail.token and l.entity = any (entities)
+    order by l.entity for update of l
+  loop
+    attempts_now := failed.attempts + charge::int;
+    if charge and attempts_now >= failed.max_attempts then
+      perform dynrec._bury(failed.recommender_id, failed.kind, failed.entity, attempts_now, error);
+    else
+      -- exponential backoff with full jitter: 1 s, 2 s, 4 s … at most 5 minutes
+      insert into dynrec_data.retry as t (recommender_id, kind, entity, attempts, not_before, error)
+      values (failed.recommender_id, failed.kind, failed.entity, attempts_now,
+        clock_timestamp() + make_interval(secs => (0.5 + random()) * least(power(2, greatest(attempts_now - 1, 0)), 300)), error)
+      on conflict on constraint retry_pkey
+        do update set attempts = excluded.attempts, not_before = excluded.not_before, error = excluded.error;
+      perform dynrec._put_back(failed.recommender_id, failed.kind, failed.entity, 9::smallint);
+    end if;
+  end loop;
+  delete from dynrec_data.lease l where l.token = _fail.token and l.entity = any (entities);
+end
+$$;
+comment on function dynrec._fail(uuid, text[], text, boolean) is
+  'Internal. Gives leased entities back with an error. charge: the row''s own fault, counted as an attempt, a dead letter after max_attempts; '
+  'otherwise a fault of the device or the provider, retried without counting.';
+
+create or replace function dynrec._release_retries() returns bigint
+language sql
+set search_path from current
+as $$
+  with due as materialized (
+    select r.recommender_id, r.kind, r.entity, r.attempts from dynrec_data.retry r
+    where r.not_before <= clock_timestamp() order by r.not_before limit 1000 for update skip locked
+  ), moved as (
+    -- a row that failed by its own fault is tried alone, so that it cannot take others with it again
+    update dynrec_data.change c set lane = case when d.attempts > 1 then 8 else 0 end
+    from due d where c.recommender_id = d.recommender_id and c.kind = d.kind and c.entity = d.entity and c.lane = 9
+    returning 1
+  )
+  select count(*) from moved
+$$;
+comment on function dynrec._release_retries() is 'Internal. Brings parked changes whose retry is due back into the queue.';
+
+create or replace function dynrec._expire_leases() returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  expired record;
+  total bigint := 0;
+begin
+  for expired in
+    select l.recommender_id, l.kind, l.entity, l.attempts, l.lane, (r.options ->> 'max_attempts')::int as max_attempts
+    from dynrec_data.lease l join dynrec_data.recommender r on r.id = l.recommender_id
+    where l.deadline < clock_timestamp()
+    order by l.recommender_id, l.kind, l.entity for update of l skip locked
+  loop
+    delete from dynrec_data.lease l
+    where l.recommender_id = expired.recommender_id and l.kind = expired.kind and l.entity = expired.entity;
+    total := total + 1;
+    if expired.attempts + 1 >= expired.max_attempts then
+      perform dynrec._bury(expired.recommender_id, expired.kind, expired.entity, (expired.attempts + 1)::smallint,
+        'the lease expired: the worker died or hung on this entity');
+    else
+      insert into dynrec_data.retry as t (recommender_id, kind, entity, attempts, not_before, error)
+      values (expired.recommender_id, expired.kind, expired.entity, expired.attempts + 1, 'infinity', 'the lease expired')
+      on conflict on constraint retry_pkey do update set attempts = excluded.attempts, not_before = excluded.not_before;
+      if expired.attempts > 0 then
+        perform dynrec._put_back(expired.recommender_id, expired.kind, expired.entity, 8::smallint);
+      end if;
+    end if;
+  end loop;
+  return total;
+end
+$$;
+comment on function dynrec._expire_leases() is
+  'Internal. Ends leases past their deadline; their changes are in the queue still. An expiry counts as an attempt; from the second on the entity is claimed alone.';
+
+create or replace function dynrec._is_runnable(t dynrec_data.task) returns boolean
+language sql stable
+set search_path from current
+as $$
+  select t.action <> 'scan_users' or not exists (
+    -- users are made of item vectors: items first
+    select from dynrec_data.task s where s.recommender_id = t.recommender_id and s.action = 'scan_items'
+    union all
+    select from dynrec_data.change c where c.recommender_id = t.recommender_id and c.kind = 'item' and c.lane = 1
+    union all
+    select from dynrec_data.lease l where l.recommender_id = t.recommender_id and l.kind = 'item' and l.lane = 1)
+$$;
+comment on function dynrec._is_runnable(dynrec_data.task) is 'Internal. Whether a task can run now: the users are scanned once no item waits in the backfill lane.';
+
+create or replace function dynrec._pending_work()
+returns table (recommender text, work text, backlog bigint, leased bigint)
+language sql stable
+set search_path from current
+as $$
+  select r.name, w.work,
+    (select count(*) from (
+      select from dynrec_data.change c
+      where c.recommender_id = r.id and c.kind = w.work and c.lane < 9
+        and not exists (select from dynrec_data.lease l where l.recommender_id = c.recommender_id and l.kind = c.kind and l.entity = c.entity)
+      limit 1000) capped),
+    (select count(distinct l.token) from dynrec_data.lease l where l.recommender_id = r.id and l.kind = w.work)
+  from dynrec_data.recommender r cross join (values ('item'), ('user')) w (work)
+  where not r.paused and exists (
+    select from dynrec_data.change c where c.recommender_id = r.id and c.kind = w.work and c.lane < 9)
+  union all
+  select r.name, 'task', count(*), 0
+  from dynrec_data.recommender r join dynrec_data.task t on t.recommender_id = r.id
+  where not r.paused and dynrec._is_runnable(t)
+  group by r.name
+$$;
+comment on function dynrec._pending_work() is
+  'Internal. What could be claimed now, by recommender: entities to recompute (backlog counted up to 1000; leased: batches in flight) and tasks.';
+
+create or replace function dynrec._next_due() returns timestamptz
+language sql stable
+set search_path from current
+as $$
+  select least((select min(r.not_before) from dynrec_data.retry r), (select min(l.deadline) from dynrec_data.lease l))
+$$;
+comment on function dynrec._next_due() is 'Internal. When the next retry or lease deadline has to be looked at; null if there is none.';

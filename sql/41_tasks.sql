@@ -1,0 +1,124 @@
+-- Set-based work: scans, audiences, popularity. Each task is a row; it is deleted in the transaction that did it.
+
+create or replace function dynrec._scan(recommender_id int, kind text) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  queued bigint;
+begin
+  -- what the source has, what is stored and what is being worked on: the latter two may have lost their rows
+  execute dynrec._render(case kind
+    when 'item' then $query$
+      insert into dynrec_data.change (recommender_id, kind, entity, op, lane)
+      select {id}, 'item', k, 'refresh', 1 from (
+        select k from dynrec_data.source_keys_{id}() k
+        union select c.item_id from dynrec_data.item_content c where c.recommender_id = {id}
+        union select l.entity from dynrec_data.lease l where l.recommender_id = {id} and l.kind = 'item') s (k)
+      $query$
+    else $query$
+      insert into dynrec_data.change (recommender_id, kind, entity, op, lane)
+      select {id}, 'user', k, 'refresh', 1 from (
+        select i.user_id from dynrec_data.interactions_all_{id}() i
+        union select u.user_id from dynrec_data.user_vector_{model} u
+        union select l.entity from dynrec_data.lease l where l.recommender_id = {id} and l.kind = 'user') s (k)
+      $query$
+    end, (select dynrec._names(r) from dynrec_data.recommender r where r.id = _scan.recommender_id));
+  get diagnostics queued = row_count;
+  return queued;
+end
+$$;
+comment on function dynrec._scan(int, text) is 'Internal. Queues every item or every user of a recommender in the backfill lane.';
+
+create or replace function dynrec._refresh_audience(recommender_id int, item_ids text[]) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  queued bigint;
+begin
+  -- a refresh that waits unclaimed will see the new vectors anyway; one that is leased may have read the old ones
+  execute dynrec._render($query$
+    insert into dynrec_data.change (recommender_id, kind, entity, op, lane)
+    select distinct {id}, 'user', i.user_id, 'refresh', 1
+    from dynrec_data.interactions_with_{id}($1) i
+    where exists (select from dynrec_data.lease l where l.recommender_id = {id} and l.kind = 'user' and l.entity = i.user_id)
+      or exists (select from dynrec_data.user_vector_{model} u where u.user_id = i.user_id)
+        and not exists (
+          select from dynrec_data.change c where c.recommender_id = {id} and c.kind = 'user' and c.entity = i.user_id and c.op = 'refresh')
+    $query$, (select dynrec._names(r) from dynrec_data.recommender r where r.id = _refresh_audience.recommender_id))
+  using (select array_agg(i) from unnest(item_ids) i
+         where dynrec._is_key(i, (select r.item_ref_type from dynrec_data.recommender r where r.id = _refresh_audience.recommender_id)));
+  get diagnostics queued = row_count;
+  return queued;
+end
+$$;
+comment on function dynrec._refresh_audience(int, text[]) is 'Internal. Queues the users who met items whose vectors moved.';
+
+create or replace function dynrec._rebuild_popularity(recommender_id int) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  r dynrec_data.recommender;
+  counted bigint;
+begin
+  perform pg_advisory_xact_lock(hashtext('dynrec.popularity'), recommender_id);
+  update dynrec_data.recommender x set popularity_landmark = now() where x.id = _rebuild_popularity.recommender_id returning x.* into r;
+  delete from dynrec_data.item_popularity p where p.recommender_id = _rebuild_popularity.recommender_id;
+  -- pending interactions are in the source already and will be added when they are published: leave them out here
+  execute dynrec._render($query$
+    insert into dynrec_data.item_popularity (recommender_id, item_id, score, event_count)
+    select {id}, e.item_id, sum(e.sign * dynrec_data.kind_weight_{id}(e.kind, e.value)
+        * dynrec._popularity_weight(least(e.occurred_at, now()), $1, $2)), sum(e.sign)
+    from (
+      select i.item_id, i.kind, i.value, i.occurred_at, 1 as sign from dynrec_data.interactions_all_{id}() i
+      union all
+      select c.item_id, c.event_kind, c.value, c.occurred_at, case c.op when 'insert' then -1 else 1 end
+      from dynrec_data.change c where c.recommender_id = {id} and c.kind = 'user' and c.op <> 'refresh'
+    ) e
+    group by e.item_id having sum(e.sign) <> 0
+    $query$, dynrec._names(r))
+  using r.popularity_landmark, dynrec._seconds((r.options ->> 'trending_half_life')::interval);
+  get diagnostics counted = row_count;
+  return counted;
+end
+$$;
+comment on function dynrec._rebuild_popularity(int) is 'Internal. Counts the decayed popularity of every item afresh, from a new landmark.';
+
+create or replace function dynrec._run_task() returns text
+language plpgsql
+set search_path from current
+as $$
+declare
+  t dynrec_data.task;
+  name text;
+  item_ids text[];
+  done bigint;
+begin
+  select x.* into t from dynrec_data.task x join dynrec_data.recommender r on r.id = x.recommender_id
+  where not r.paused and dynrec._is_runnable(x)
+  order by x.id limit 1 for update of x skip locked;
+  if not found then
+    return null;
+  end if;
+  select r.name into name from dynrec_data.recommender r where r.id = t.recommender_id;
+  delete from dynrec_data.task x where x.id = t.id;
+  case t.action
+    when 'scan_items' then done := dynrec._scan(t.recommender_id, 'item');
+    when 'scan_users' then done := dynrec._scan(t.recommender_id, 'user');
+    when 'popularity' then done := dynrec._rebuild_popularity(t.recommender_id);
+    when 'audience' then
+      with more as (
+        select x.id from dynrec_data.task x
+        where x.recommender_id = t.recommender_id and x.action = 'audience' limit 200 for update skip locked
+      ), gone as (
+        delete from dynrec_data.task x using more where x.id = more.id returning x.entity
+      )
+      select array_agg(gone.entity) || t.entity into item_ids from gone;
+      done := dynrec._refresh_audience(t.recommender_id, coalesce(item_ids, array[t.entity]));
+  end case;
+  return format('%s of %s: %s', t.action, quote_literal(name), done);
+end
+$$;
+comment on function dynrec._run_task() is 'Internal. Runs the next task and says what it did; null if none can run. One transaction: killed, it is run again.';

@@ -1,0 +1,121 @@
+-- History partitions, retention, heartbeats and the indexes of the vectors.
+
+create or replace function dynrec._beat(process text, role text, details jsonb default '{}') returns void
+language sql
+set search_path from current
+as $$
+  insert into dynrec_data.heartbeat as h (process, role, details) values (_beat.process, _beat.role, _beat.details)
+  on conflict on constraint heartbeat_pkey do update set beat_at = clock_timestamp(), details = excluded.details
+$$;
+comment on function dynrec._beat(text, text, jsonb) is 'Internal. A process says that it is alive.';
+
+create or replace function dynrec._ensure_history_partitions(months_ahead int default 3) returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+  parent text;
+  month date;
+  part text;
+begin
+  foreach parent in array array['item_content_history', 'item_vector_history', 'user_vector_history'] loop
+    for month in
+      select (date_trunc('month', now() at time zone 'UTC') + make_interval(months => m))::date from generate_series(0, months_ahead) m
+    loop
+      part := format('%s_%s', parent, to_char(month, 'YYYY_MM'));
+      if to_regclass('dynrec_data.' || part) is null then
+        execute format('create table dynrec_data.%I (like dynrec_data.%I including defaults including constraints including storage)', part, parent);
+        execute format('alter table dynrec_data.%I attach partition dynrec_data.%I for values from (%L) to (%L)',
+          parent, part, month::timestamp at time zone 'UTC', (month + interval '1 month') at time zone 'UTC');
+      end if;
+    end loop;
+  end loop;
+end
+$$;
+comment on function dynrec._ensure_history_partitions(int) is 'Internal. Monthly partitions of the history tables, made ahead, so that the default partitions stay empty.';
+
+create or replace function dynrec._forget_old_history() returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  r record;
+  forgotten bigint := 0;
+  rows_now bigint;
+begin
+  for r in
+    select x.id, m.id as model_id, now() - (x.options ->> 'retention')::interval as cut_off
+    from dynrec_data.recommender x join dynrec_data.model_version m on m.recommender_id = x.id
+  loop
+    delete from dynrec_data.item_vector_history h where h.model_id = r.model_id and h.valid_to < r.cut_off;
+    get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
+    delete from dynrec_data.user_vector_history h where h.model_id = r.model_id and h.valid_to < r.cut_off;
+    get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
+    delete from dynrec_data.item_content_history h where h.recommender_id = r.id and h.valid_to < r.cut_off;
+    get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
+  end loop;
+  return forgotten;
+end
+$$;
+comment on function dynrec._forget_old_history() is 'Internal. Deletes closed versions that ended before each recommender''s retention.';
+
+create or replace function dynrec._maintain() returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  if not pg_try_advisory_xact_lock(hashtext('dynrec.maintain'), 0) then
+    return;
+  end if;
+  perform dynrec._ensure_history_partitions();
+  perform dynrec._forget_old_history();
+  delete from dynrec_data.heartbeat h where h.beat_at < now() - interval '1 day';
+  -- the counters grow as 2^(age / half-life): start again from a new landmark long before a double overflows
+  insert into dynrec_data.task (recommender_id, action)
+  select r.id, 'popularity' from dynrec_data.recommender r
+  where r.interactions is not null
+    and now() - r.popularity_landmark > 300 * (r.options ->> 'trending_half_life')::interval
+    and not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action = 'popularity');
+end
+$$;
+comment on function dynrec._maintain() is 'Internal. History partitions, retention, old heartbeats, popularity landmarks. Cheap when there is nothing to do; run every few minutes.';
+
+create or replace function dynrec._index_statements() returns table (recommender text, statement text)
+language sql stable
+set search_path from current
+as $$
+  with leaf as (
+    select r.name, m.id as model_id, m.dimension, format('dynrec_data.item_vector_%s', m.id)::regclass as relation,
+      format('item_vector_%s_hnsw', m.id) as index_name
+    from dynrec_data.recommender r join dynrec_data.model_version m on m.recommender_id = r.id
+    where not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action = 'scan_items')
+      and not exists (select from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'item' and c.lane = 1)
+      and not exists (select from dynrec_data.lease l where l.recommender_id = r.id and l.kind = 'item' and l.lane = 1)
+  ), judged as (
+    select leaf.*, i.indisvalid, coalesce(s.n_dead_tup, 0) as dead, coalesce(s.n_live_tup, 0) as live,
+      n.nspname as vector_schema
+    from leaf
+    left join pg_class c on c.relname = leaf.index_name and c.relnamespace = 'dynrec_data'::regnamespace
+    left join pg_index i on i.indexrelid = c.oid
+    left join pg_stat_all_tables s on s.relid = leaf.relation
+    join pg_extension x on x.extname = 'vector' join pg_namespace n on n.oid = x.extnamespace
+  )
+  select j.name, w.statement
+  from judged j cross join lateral (
+    select 1 as step, format('drop index concurrently if exists dynrec_data.%I', j.index_name) as statement
+    where j.indisvalid is false
+    union all
+    select 2, format('create index concurrently %1$I on %2$s using hnsw ((embedding::%3$I.vector(%4$s)) %3$I.vector_ip_ops)',
+      j.index_name, j.relation, j.vector_schema, j.dimension)
+    where j.indisvalid is not true and exists (select from dynrec_data.item_content k join dynrec_data.recommender r on r.id = k.recommender_id
+      where r.name = j.name)
+    union all
+    -- reindex before vacuum: vacuuming a churned HNSW index takes minutes, rebuilding it seconds
+    select 3, format('reindex index concurrently dynrec_data.%I', j.index_name) where j.indisvalid and j.dead > 1000 and j.dead > 0.1 * j.live
+    union all
+    select 4, format('vacuum (analyze) %s', j.relation) where j.dead > 1000 and j.dead > 0.1 * j.live or j.indisvalid is not true
+  ) w
+  order by j.name, w.step
+$$;
+comment on function dynrec._index_statements() is
+  'Internal. Statements that the vector indexes need now (create after a backfill, reindex and vacuum after churn), to be run one by one outside a transaction.';

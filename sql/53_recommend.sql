@@ -1,0 +1,219 @@
+-- The public reads. Each says in `source` which path made the row; a list is filled up to k from trending and then from any item.
+
+create or replace function dynrec._check_read(
+  r dynrec_data.recommender, k int, filter text, filter_args jsonb, diversity double precision, as_of timestamptz) returns void
+language plpgsql stable
+set search_path from current
+as $$
+begin
+  perform dynrec._check_k(k);
+  if diversity is null or not diversity between 0 and 1 then
+    perform dynrec._reject('diversity is out of range', diversity::text, 'Give 0 (by score alone) to 1 (as different as possible).');
+  end if;
+  if as_of is not null and (not isfinite(as_of) or as_of > clock_timestamp()) then
+    perform dynrec._reject('as_of is not a moment of the past', as_of::text, 'Leave it out for the present.');
+  end if;
+  perform dynrec._check_filter(r, filter, filter_args);
+end
+$$;
+comment on function dynrec._check_read(dynrec_data.recommender, int, text, jsonb, double precision, timestamptz) is
+  'Internal. Validates the arguments that all reads share.';
+
+create or replace function dynrec._ranked(
+  r dynrec_data.recommender, query vector, path text, k int, excluded text[], filter text, filter_args jsonb, diversity double precision, as_of timestamptz)
+returns table (item_id text, rank int, score double precision, source text, model_version int)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  ids text[] := '{}';
+  scores double precision[] := '{}';
+  sources text[];
+  chosen int[];
+  more_ids text[];
+  more_scores double precision[];
+begin
+  if query is not null then
+    select coalesce(array_agg(c.item_id), '{}'), coalesce(array_agg(c.score), '{}') into ids, scores
+    from dynrec._nearest(r, query, case when diversity > 0 then greatest(5 * k, 100) else k end, excluded, filter, filter_args, as_of) c;
+    if diversity > 0 and cardinality(ids) > 0 then
+      chosen := dynrec._diversify(scores, dynrec._vectors_of(r, ids, as_of), k, diversity);
+      select array_agg(ids[c] order by p), array_agg(scores[c] order by p) into ids, scores from unnest(chosen) with ordinality x (c, p);
+    end if;
+  end if;
+  sources := array_fill(path, array[cardinality(ids)]);
+  if cardinality(ids) < k then
+    select coalesce(array_agg(c.item_id), '{}'), coalesce(array_agg(c.score), '{}') into more_ids, more_scores
+    from dynrec._popular(r, k - cardinality(ids), excluded || ids, filter, filter_args, as_of) c;
+    sources := sources || array_fill('trending'::text, array[cardinality(more_ids)]);
+    ids := ids || more_ids;
+    scores := scores || more_scores;
+  end if;
+  if cardinality(ids) < k then
+    select coalesce(array_agg(c.item_id), '{}'), coalesce(array_agg(c.score), '{}') into more_ids, more_scores
+    from dynrec._any_items(r, k - cardinality(ids), excluded || ids, filter, filter_args, as_of) c;
+    sources := sources || array_fill('fallback'::text, array[cardinality(more_ids)]);
+    ids := ids || more_ids;
+    scores := scores || more_scores;
+  end if;
+  return query
+    select c.item_id, c.rank::int, c.score, c.source, r.active_model_id
+    from unnest(ids, scores, sources) with ordinality as c (item_id, score, source, rank);
+end
+$$;
+comment on function dynrec._ranked(dynrec_data.recommender, vector, text, int, text[], text, jsonb, double precision, timestamptz) is
+  'Internal. k rows: nearest to the query vector (null: none), diversified, then trending, then any eligible item.';
+
+create or replace function dynrec._seen(r dynrec_data.recommender, user_id text, as_of timestamptz) returns text[]
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  seen text[];
+begin
+  execute format('select array_agg(distinct i.item_id) from dynrec_data.interactions_%s(array[$1]) i where $2 is null or i.occurred_at <= $2', r.id)
+  into seen using user_id, as_of;
+  return coalesce(seen, '{}');
+end
+$$;
+comment on function dynrec._seen(dynrec_data.recommender, text, timestamptz) is 'Internal. The items that a user has interacted with, of whatever kind.';
+
+create or replace function dynrec._profile(r dynrec_data.recommender, user_id text, as_of timestamptz) returns vector
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  profile vector;
+begin
+  if as_of is null then
+    execute format('select dynrec_data.profile_%s($1)', r.id) into profile using user_id;
+  else
+    execute format('select dynrec_data.profile_known_%s($1, $2)', r.id) into profile using user_id, as_of;
+  end if;
+  return profile;
+end
+$$;
+comment on function dynrec._profile(dynrec_data.recommender, text, timestamptz) is 'Internal. The unit vector of a user now or as known at as_of; null if there is none.';
+
+create or replace function dynrec.recommend(
+  recommender text, user_id text, k int default 10, filter text default null, filter_args jsonb default '{}', exclude_items text[] default '{}',
+  exclude_seen boolean default null, diversity double precision default 0, as_of timestamptz default null)
+returns table (item_id text, rank int, score double precision, source text, model_version int)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+  profile vector;
+  excluded text[] := coalesce(exclude_items, '{}');
+begin
+  if user_id is null then
+    perform dynrec._reject('user_id is missing', user_id, 'Give the user''s key as text; for visitors without one use dynrec.recommend_for_items.');
+  end if;
+  perform dynrec._check_read(r, k, filter, filter_args, diversity, as_of);
+  -- a user of whom nothing is known is served, too
+  if r.interactions is not null and dynrec._is_key(user_id, r.user_key_type) then
+    profile := dynrec._profile(r, user_id, as_of);
+    if coalesce(exclude_seen, (r.options ->> 'exclude_seen')::boolean) then
+      excluded := excluded || dynrec._seen(r, user_id, as_of);
+    end if;
+  end if;
+  return query select * from dynrec._ranked(r, profile, 'personal', k, excluded, filter, filter_args, diversity, as_of);
+end
+$$;
+comment on function dynrec.recommend(text, text, int, text, jsonb, text[], boolean, double precision, timestamptz) is
+  'k items for a user, best first: exactly k rows whenever k eligible items exist. score: cosine of the user''s and the item''s vector (source personal), '
+  'decayed popularity (trending: nothing is known of the user, or too few vectors), 0 (fallback). The last committed interaction counts, '
+  'whether a worker has run or not. filter: a predicate over the item source''s columns, run with the caller''s rights; args ->> ''name'' reads filter_args. '
+  'exclude_seen: leave out what the user met (default: the recommender''s option). diversity: 0 to 1 (maximal marginal relevance). '
+  'as_of: the answer as it was at that moment.';
+
+create or replace function dynrec.recommend_for_items(
+  recommender text, item_ids text[], k int default 10, filter text default null, filter_args jsonb default '{}', exclude_items text[] default '{}',
+  diversity double precision default 0, as_of timestamptz default null)
+returns table (item_id text, rank int, score double precision, source text, model_version int)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+  session vector;
+  total vector;
+begin
+  if item_ids is null then
+    perform dynrec._reject('item_ids is missing', null, 'Give the items of the session, an empty array if there are none yet.');
+  end if;
+  perform dynrec._check_read(r, k, filter, filter_args, diversity, as_of);
+  select sum(v) into total from unnest(dynrec._vectors_of(r, item_ids, as_of)) v;
+  session := case when vector_norm(total) > 0 then l2_normalize(total) end;
+  return query select * from dynrec._ranked(r, session, 'session', k, coalesce(exclude_items, '{}') || item_ids, filter, filter_args, diversity, as_of);
+end
+$$;
+comment on function dynrec.recommend_for_items(text, text[], int, text, jsonb, text[], double precision, timestamptz) is
+  'k items for an anonymous session, from the items it has met (each counts alike; unknown ones are ignored), which are left out themselves. '
+  'source: session, then trending and fallback as in dynrec.recommend.';
+
+create or replace function dynrec.similar_items(
+  recommender text, item text, k int default 10, filter text default null, filter_args jsonb default '{}', exclude_items text[] default '{}',
+  diversity double precision default 0, as_of timestamptz default null)
+returns table (item_id text, rank int, score double precision, source text, model_version int)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+  anchor vector;
+begin
+  perform dynrec._check_read(r, k, filter, filter_args, diversity, as_of);
+  anchor := dynrec._anchor(r, item, as_of);
+  return query select * from dynrec._ranked(r, anchor, 'similar', k, coalesce(exclude_items, '{}') || item, filter, filter_args, diversity, as_of);
+end
+$$;
+comment on function dynrec.similar_items(text, text, int, text, jsonb, text[], double precision, timestamptz) is
+  'k items like an item, by the cosine of their vectors (source similar); an item that has no vector yet gets trending and fallback rows. '
+  'Raises no_data_found for an item that is not in the source.';
+
+create or replace function dynrec._anchor(r dynrec_data.recommender, item_id text, as_of timestamptz) returns vector
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  present boolean := false;
+  anchor vector;
+begin
+  if item_id is null then
+    perform dynrec._reject('item_id is missing', item_id, 'Give the item''s key as text.');
+  end if;
+  anchor := (dynrec._vectors_of(r, array[item_id], as_of))[1];
+  if as_of is not null then
+    present := anchor is not null;
+  elsif dynrec._is_key(item_id, r.item_key_type) then
+    execute format('select exists (select from dynrec_data.source_items_%s(array[$1]))', r.id) into present using item_id;
+  end if;
+  if not present then
+    raise exception 'recommender % has no item %', quote_literal(r.name), quote_literal(item_id)
+      using errcode = 'no_data_found', hint = format('Give a key that is in %s.%s%s.', r.items, r.item_key,
+        case when as_of is null then '' else ' and had a vector at ' || as_of end);
+  end if;
+  return anchor;
+end
+$$;
+comment on function dynrec._anchor(dynrec_data.recommender, text, timestamptz) is
+  'Internal. The vector of an item that must exist (null while it has none yet); no_data_found otherwise.';
+
+create or replace function dynrec.trending(
+  recommender text, k int default 10, filter text default null, filter_args jsonb default '{}', exclude_items text[] default '{}',
+  as_of timestamptz default null)
+returns table (item_id text, rank int, score double precision, source text, model_version int)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+begin
+  perform dynrec._check_read(r, k, filter, filter_args, 0, as_of);
+  return query select * from dynrec._ranked(r, null, 'trending', k, coalesce(exclude_items, '{}'), filter, filter_args, 0, as_of);
+end
+$$;
+comment on function dynrec.trending(text, int, text, jsonb, text[], timestamptz) is
+  'The k items of the highest popularity, each interaction weighted by its kind and halved every trending_half_life (source trending), then any item (fallback).';

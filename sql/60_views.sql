@@ -1,0 +1,69 @@
+-- Operating views.
+
+create or replace view dynrec.queue as
+select r.name as recommender, c.kind, case c.lane when 0 then 'live' when 1 then 'backfill' when 8 then 'alone' else 'parked' end as lane,
+  count(*) as changes, count(distinct c.entity) as entities, min(c.captured_at) as oldest, clock_timestamp() - min(c.captured_at) as waiting
+from dynrec_data.change c join dynrec_data.recommender r on r.id = c.recommender_id
+group by r.name, c.kind, c.lane;
+comment on view dynrec.queue is
+  'Changes that wait or are being worked on, by recommender, kind (item, user) and lane (live, backfill, alone: suspects tried singly, parked: backing off).';
+
+create or replace view dynrec.failures as
+select r.name as recommender, f.kind, f.entity, f.state, f.attempts, f.error, f.at
+from (
+  select recommender_id, kind, entity, 'retrying' as state, attempts, error, nullif(not_before, 'infinity') as at from dynrec_data.retry
+  union all
+  select recommender_id, kind, entity, 'dead letter', attempts, error, failed_at from dynrec_data.dead_letter
+) f join dynrec_data.recommender r on r.id = f.recommender_id;
+comment on view dynrec.failures is
+  'Entities whose recompute failed: retrying (at: when it is tried again) or dead letters (at: when they were given up; dynrec.retry_failed brings them back).';
+
+create or replace view dynrec.model_versions as
+select r.name as recommender, m.id as model_version, m.state, coalesce(m.encoder, 'adopted') as encoder, m.dimension, m.created_at,
+  (select count(*) from dynrec_data.item_vector v where v.model_id = m.id) as items,
+  (select count(*) from dynrec_data.user_vector u where u.model_id = m.id) as users,
+  pg_total_relation_size(format('dynrec_data.item_vector_%s', m.id)::regclass)
+    + pg_total_relation_size(format('dynrec_data.user_vector_%s', m.id)::regclass) as bytes,
+  exists (select from pg_class c join pg_index i on i.indexrelid = c.oid
+    where c.relname = format('item_vector_%s_hnsw', m.id) and c.relnamespace = 'dynrec_data'::regnamespace and i.indisvalid) as indexed
+from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id;
+comment on view dynrec.model_versions is 'Every model version: its encoder, dimension, number of vectors, size on disk in bytes, and whether its HNSW index stands.';
+
+create or replace view dynrec.freshness as
+select r.name as recommender, k.kind, k.fresh + k.stale as entities, k.stale, k.oldest, k.lag_p50, k.lag_p99
+from dynrec_data.recommender r cross join lateral (
+  select 'item' as kind,
+    (select count(*) from dynrec_data.item_vector v where v.model_id = r.active_model_id and not exists (
+      select from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'item' and c.entity = v.item_id)) as fresh,
+    (select count(distinct c.entity) from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'item') as stale,
+    (select min(c.captured_at) from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'item') as oldest, l.*
+  from (
+    select percentile_cont(0.5) within group (order by n.lag) as lag_p50, percentile_cont(0.99) within group (order by n.lag) as lag_p99
+    from (select v.created_at - v.valid_from as lag from dynrec_data.item_vector v where v.model_id = r.active_model_id
+      and v.created_at > now() - interval '1 hour') n) l
+  union all
+  select 'user',
+    (select count(*) from dynrec_data.user_vector u where u.model_id = r.active_model_id and not exists (
+      select from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'user' and c.entity = u.user_id)),
+    (select count(distinct c.entity) from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'user'),
+    (select min(c.captured_at) from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'user'), l.*
+  from (
+    select percentile_cont(0.5) within group (order by n.lag) as lag_p50, percentile_cont(0.99) within group (order by n.lag) as lag_p99
+    from (select u.created_at - u.valid_from as lag from dynrec_data.user_vector u where u.model_id = r.active_model_id
+      and u.created_at > now() - interval '1 hour') n) l
+) k;
+comment on view dynrec.freshness is
+  'By recommender and kind: entities, how many are stale (a change waits for them), since when, and the lag from change to stored vector '
+  'over the last hour (median and 99th percentile). A stale user vector does not make answers stale: interactions are folded in at read time.';
+
+create or replace view dynrec.status as
+select r.name as recommender, dynrec._qualified(r.items) as items, dynrec._qualified(r.interactions) as interactions, r.paused,
+  r.active_model_id as model_version, coalesce(m.encoder, 'adopted') as encoder,
+  coalesce((select sum(q.entities) from dynrec.queue q where q.recommender = r.name), 0)::bigint as queued,
+  (select count(*) from dynrec_data.lease l where l.recommender_id = r.id) as leased,
+  (select count(*) from dynrec_data.task t where t.recommender_id = r.id) as tasks,
+  (select count(*) from dynrec_data.dead_letter d where d.recommender_id = r.id) as dead_letters,
+  (select count(*) from dynrec_data.heartbeat h where h.role = 'dispatcher' and h.beat_at > now() - interval '30 seconds') as dispatchers,
+  (select count(*) from dynrec_data.heartbeat h where h.role = 'worker' and h.beat_at > now() - interval '30 seconds') as workers
+from dynrec_data.recommender r join dynrec_data.model_version m on m.id = r.active_model_id;
+comment on view dynrec.status is 'One row per recommender: sources, encoder, what is queued, leased and failed, and how many dispatchers and workers are alive.';

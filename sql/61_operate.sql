@@ -1,0 +1,113 @@
+-- Operating functions.
+
+create or replace function dynrec.refresh(recommender text, item_ids text[] default null, user_ids text[] default null) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+begin
+  perform dynrec._notify_wake();
+  if item_ids is null and user_ids is null then
+    perform dynrec._queue_backfill(r);
+    return dynrec._estimate(r.items);
+  end if;
+  return dynrec._queue(r.id, 'item', coalesce(item_ids, '{}'), 0::smallint)
+    + dynrec._queue(r.id, 'user', coalesce(user_ids, '{}'), 0::smallint);
+end
+$$;
+comment on function dynrec.refresh(text, text[], text[]) is
+  'Queues items and users to be compared with their source again (none given: everything, in the backfill lane), for example after a partition was attached '
+  'or triggers were off. Returns how many entities that is (about, for everything); unchanged texts are not encoded again.';
+
+create or replace function dynrec._is_fresh(recommender_id int) returns boolean
+language sql volatile
+set search_path from current
+as $$
+  select not exists (
+    select from dynrec_data.change c where c.recommender_id = _is_fresh.recommender_id and c.lane < 9
+    union all select from dynrec_data.task t where t.recommender_id = _is_fresh.recommender_id)
+$$;
+comment on function dynrec._is_fresh(int) is 'Internal. Whether nothing waits for a recommender, but for what backs off.';
+
+create or replace function dynrec.wait_until_fresh(recommender text, timeout interval default '30 seconds') returns boolean
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+  deadline timestamptz := clock_timestamp() + timeout;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'wait_until_fresh under % would never see the workers'' commits', current_setting('transaction_isolation')
+      using errcode = 'invalid_transaction_state', hint = 'Call it at read committed, as a statement of its own.';
+  end if;
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception 'wait_until_fresh in a transaction that has written would wait for its own uncommitted changes'
+      using errcode = 'invalid_transaction_state', hint = 'Commit first, then call it as a statement of its own.';
+  end if;
+  while not dynrec._is_fresh(r.id) loop
+    if clock_timestamp() >= deadline then
+      return false;
+    end if;
+    perform pg_sleep(0.002);
+  end loop;
+  return true;
+end
+$$;
+comment on function dynrec.wait_until_fresh(text, interval) is
+  'Waits until every change committed before has been published; false if the timeout came first. Its own statement, at read committed. '
+  'Entities that back off after a failure are not waited for: see dynrec.failures.';
+
+create or replace function dynrec.retry_failed(recommender text default null) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  brought_back bigint;
+begin
+  if recommender is not null then
+    perform dynrec._recommender(recommender);
+  end if;
+  with chosen as (
+    select r.id from dynrec_data.recommender r where retry_failed.recommender is null or r.name = retry_failed.recommender
+  ), dead as (
+    delete from dynrec_data.dead_letter d using chosen c where d.recommender_id = c.id returning d.recommender_id, d.kind, d.entity
+  ), waiting as (
+    delete from dynrec_data.retry t using chosen c where t.recommender_id = c.id returning t.recommender_id, t.kind, t.entity
+  ), unparked as (
+    update dynrec_data.change c set lane = 0 from waiting w
+    where c.recommender_id = w.recommender_id and c.kind = w.kind and c.entity = w.entity and c.lane >= 8
+  ), queued as (
+    insert into dynrec_data.change (recommender_id, kind, entity, op) select d.recommender_id, d.kind, d.entity, 'refresh' from dead d
+  )
+  select (select count(*) from dead) + (select count(*) from waiting) into brought_back;
+  perform dynrec._notify_wake();
+  return brought_back;
+end
+$$;
+comment on function dynrec.retry_failed(text) is
+  'Brings the dead letters and the backing-off entities of a recommender (null: of all) back into the queue at once, their attempts forgotten; how many there were.';
+
+create or replace function dynrec.pause(recommender text) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  perform dynrec._recommender(recommender);
+  update dynrec_data.recommender r set paused = true where r.name = pause.recommender;
+end
+$$;
+comment on function dynrec.pause(text) is 'Stops recomputing for a recommender. Changes are captured still, and reads go on.';
+
+create or replace function dynrec.resume(recommender text) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  perform dynrec._recommender(recommender);
+  update dynrec_data.recommender r set paused = false where r.name = resume.recommender;
+  perform dynrec._notify_wake();
+end
+$$;
+comment on function dynrec.resume(text) is 'Goes on recomputing after dynrec.pause.';
