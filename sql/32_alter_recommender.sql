@@ -54,6 +54,11 @@ begin
     perform dynrec._reject('neither text_columns nor categorical_columns would be left', '{}', 'Name at least one column that describes an item.');
   end if;
   r.options := merged;
+  r.item_key_type := dynrec._key_type('item_key', r.items, r.item_key);
+  if r.interactions is not null then
+    r.user_key_type := dynrec._key_type('user_column', r.interactions, r.user_column);
+    r.item_ref_type := dynrec._key_type('item_column', r.interactions, r.item_column);
+  end if;
   select jsonb_object_agg(k.kind, jsonb_build_array(k.weight, k.half_life)) into kinds_before
   from dynrec_data.interaction_kind k where k.recommender_id = r.id;
   select jsonb_object_agg(k.kind, jsonb_build_array(k.weight, k.half_life)), array_agg(distinct k.half_life order by k.half_life)
@@ -70,7 +75,8 @@ begin
 end
 $$;
 comment on function dynrec.alter_recommender(text, text[], text[], text[], jsonb, jsonb, boolean) is
-  'Changes columns, kinds or options of a recommender (null: as it is; options are merged), re-installs missing triggers, and queues only what differs. '
+  'Changes columns, kinds or options of a recommender (null: as it is; options are merged), follows renamed tables and changed key types, '
+  're-installs missing triggers, and queues only what differs. '
   'Returns how many items and users will be recomputed; with dry_run nothing is changed.';
 
 create or replace function dynrec._declared_kinds(r dynrec_data.recommender) returns jsonb
@@ -92,7 +98,8 @@ as $$
 begin
   update dynrec_data.recommender x
   set text_columns = r.text_columns, numeric_columns = r.numeric_columns, categorical_columns = r.categorical_columns,
-    half_lives = r.half_lives, options = r.options
+    half_lives = r.half_lives, options = r.options,
+    item_key_type = r.item_key_type, user_key_type = r.user_key_type, item_ref_type = r.item_ref_type
   where x.id = r.id;
   delete from dynrec_data.interaction_kind k where k.recommender_id = r.id;
   insert into dynrec_data.interaction_kind (recommender_id, kind, weight, half_life)

@@ -92,8 +92,9 @@ as $$
       and not exists (select from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'item' and c.lane = 1)
       and not exists (select from dynrec_data.lease l where l.recommender_id = r.id and l.kind = 'item' and l.lane = 1)
   ), judged as (
-    select leaf.*, i.indisvalid, coalesce(s.n_dead_tup, 0) as dead, coalesce(s.n_live_tup, 0) as live,
-      n.nspname as vector_schema
+    select leaf.*, coalesce(i.indisvalid, false) as stands, i.indisvalid is false as broken, n.nspname as vector_schema,
+      coalesce(s.n_dead_tup > 1000 and s.n_dead_tup > 0.1 * s.n_live_tup, false) as churned,
+      exists (select from dynrec_data.item_vector v where v.model_id = leaf.model_id) as filled
     from leaf
     left join pg_class c on c.relname = leaf.index_name and c.relnamespace = 'dynrec_data'::regnamespace
     left join pg_index i on i.indexrelid = c.oid
@@ -101,20 +102,16 @@ as $$
     join pg_extension x on x.extname = 'vector' join pg_namespace n on n.oid = x.extnamespace
   )
   select j.name, w.statement
-  from judged j cross join lateral (
-    select 1 as step, format('drop index concurrently if exists dynrec_data.%I', j.index_name) as statement
-    where j.indisvalid is false
-    union all
-    select 2, format('create index concurrently %1$I on %2$s using hnsw ((embedding::%3$I.vector(%4$s)) %3$I.vector_ip_ops)',
-      j.index_name, j.relation, j.vector_schema, j.dimension)
-    where j.indisvalid is not true and exists (select from dynrec_data.item_content k join dynrec_data.recommender r on r.id = k.recommender_id
-      where r.name = j.name)
-    union all
+  from judged j cross join lateral (values
+    (1, j.broken, format('drop index concurrently if exists dynrec_data.%I', j.index_name)),
+    (2, not j.stands and j.filled, format(
+      'create index concurrently %1$I on %2$s using hnsw ((embedding::%3$I.vector(%4$s)) %3$I.vector_ip_ops)',
+      j.index_name, j.relation, j.vector_schema, j.dimension)),
     -- reindex before vacuum: vacuuming a churned HNSW index takes minutes, rebuilding it seconds
-    select 3, format('reindex index concurrently dynrec_data.%I', j.index_name) where j.indisvalid and j.dead > 1000 and j.dead > 0.1 * j.live
-    union all
-    select 4, format('vacuum (analyze) %s', j.relation) where j.dead > 1000 and j.dead > 0.1 * j.live or j.indisvalid is not true
-  ) w
+    (3, j.stands and j.churned, format('reindex index concurrently dynrec_data.%I', j.index_name)),
+    (4, j.churned or not j.stands and j.filled, format('vacuum (analyze) %s', j.relation))
+  ) w (step, needed, statement)
+  where w.needed
   order by j.name, w.step
 $$;
 comment on function dynrec._index_statements() is

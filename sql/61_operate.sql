@@ -12,6 +12,10 @@ begin
     perform dynrec._queue_backfill(r);
     return dynrec._estimate(r.items);
   end if;
+  perform dynrec._reject('not a key of an item', i, format('Keys of %s are of type %s.', r.items, r.item_key_type))
+  from unnest(item_ids) i where not dynrec._is_key(i, r.item_key_type);
+  perform dynrec._reject('not a key of a user', u, coalesce(format('Keys of users are of type %s.', r.user_key_type), 'The recommender has no interactions.'))
+  from unnest(user_ids) u where r.interactions is null or not dynrec._is_key(u, r.user_key_type);
   return dynrec._queue(r.id, 'item', coalesce(item_ids, '{}'), 0::smallint)
     + dynrec._queue(r.id, 'user', coalesce(user_ids, '{}'), 0::smallint);
 end
@@ -20,15 +24,16 @@ comment on function dynrec.refresh(text, text[], text[]) is
   'Queues items and users to be compared with their source again (none given: everything, in the backfill lane), for example after a partition was attached '
   'or triggers were off. Returns how many entities that is (about, for everything); unchanged texts are not encoded again.';
 
-create or replace function dynrec._is_fresh(recommender_id int) returns boolean
+create or replace function dynrec._waits_before(recommender_id int, change_mark bigint, task_mark bigint) returns boolean
 language sql volatile
 set search_path from current
 as $$
-  select not exists (
-    select from dynrec_data.change c where c.recommender_id = _is_fresh.recommender_id and c.lane < 9
-    union all select from dynrec_data.task t where t.recommender_id = _is_fresh.recommender_id)
+  select exists (
+    select from dynrec_data.change c where c.recommender_id = _waits_before.recommender_id and c.lane < 9 and c.id <= change_mark
+    union all select from dynrec_data.task t where t.recommender_id = _waits_before.recommender_id and t.id <= task_mark)
 $$;
-comment on function dynrec._is_fresh(int) is 'Internal. Whether nothing waits for a recommender, but for what backs off.';
+comment on function dynrec._waits_before(int, bigint, bigint) is
+  'Internal. Whether a change or a task up to these ids still waits for a recommender; what backs off after a failure does not count.';
 
 create or replace function dynrec.wait_until_fresh(recommender text, timeout interval default '30 seconds') returns boolean
 language plpgsql volatile
@@ -37,7 +42,12 @@ as $$
 declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
   deadline timestamptz := clock_timestamp() + timeout;
+  change_mark bigint;
+  task_mark bigint;
 begin
+  if timeout is null or timeout < interval '0' then
+    perform dynrec._reject('timeout is not a length of time', timeout::text, 'Give an interval of 0 or more.');
+  end if;
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'wait_until_fresh under % would never see the workers'' commits', current_setting('transaction_isolation')
       using errcode = 'invalid_transaction_state', hint = 'Call it at read committed, as a statement of its own.';
@@ -46,18 +56,23 @@ begin
     raise exception 'wait_until_fresh in a transaction that has written would wait for its own uncommitted changes'
       using errcode = 'invalid_transaction_state', hint = 'Commit first, then call it as a statement of its own.';
   end if;
-  while not dynrec._is_fresh(r.id) loop
-    if clock_timestamp() >= deadline then
-      return false;
-    end if;
-    perform pg_sleep(0.002);
+  -- three rounds: what waits now, what that queues (a scan its rows, an item its audience), and what that queues
+  for round in 1 .. 3 loop
+    select max(c.id) into change_mark from dynrec_data.change c where c.recommender_id = r.id;
+    select max(t.id) into task_mark from dynrec_data.task t where t.recommender_id = r.id;
+    while dynrec._waits_before(r.id, change_mark, task_mark) loop
+      if clock_timestamp() >= deadline then
+        return false;
+      end if;
+      perform pg_sleep(0.002);
+    end loop;
   end loop;
   return true;
 end
 $$;
 comment on function dynrec.wait_until_fresh(text, interval) is
-  'Waits until every change committed before has been published; false if the timeout came first. Its own statement, at read committed. '
-  'Entities that back off after a failure are not waited for: see dynrec.failures.';
+  'Waits until every change committed before, and what follows from it, has been published; false if the timeout came first. '
+  'Its own statement, at read committed. Entities that back off after a failure are not waited for: see dynrec.failures.';
 
 create or replace function dynrec.retry_failed(recommender text default null) returns bigint
 language plpgsql

@@ -21,6 +21,12 @@ as $$
   where w.name is not null and exists (select from pg_class c where c.oid = w.relation)
     and not exists (select from pg_attribute a where a.attrelid = w.relation and a.attname = w.name and not a.attisdropped)
   union all
+  select r.name, 'error', format('%s was renamed: workers read it by its old name', s.relation), format('select dynrec.alter_recommender(%L)', r.name)
+  from dynrec_data.recommender r
+  cross join lateral (values (r.items, 'source_keys'), (r.interactions, 'interactions_all')) s (relation, reader)
+  join pg_proc p on p.proname = format('%s_%s', s.reader, r.id) and p.pronamespace = 'dynrec_data'::regnamespace
+  where position(dynrec._qualified(s.relation) in p.prosrc) = 0
+  union all
   select r.name, 'warning', format('no index on %s begins with %s: reading a user or an item scans the table', r.interactions, c.name),
     format('create index on %s (%I)', r.interactions, c.name)
   from dynrec_data.recommender r cross join lateral (values (r.user_column), (r.item_column)) c (name)
