@@ -26,6 +26,10 @@ STATUS_SHORTER = "create or replace view dynrec.status as select 1 as one;"
 SUM = f"{ADD} create or replace view dynrec.sum as select dynrec.add(1, 2) as total;"
 SUM_OF_BIG = f"{ADD_BIG} create or replace view dynrec.sum as select dynrec.add(1, 2)::int as total;"
 ON_EVENT = "create or replace function dynrec.on_event() returns trigger language plpgsql as 'begin return new; end';"
+TRIGGER = """
+    create table public.t (a int);
+    create trigger mine before insert on public.t for each row execute function dynrec.on_event()
+"""
 
 
 @pytest.fixture
@@ -100,8 +104,7 @@ def test_what_sql_no_longer_has_is_removed(session: Session, migrate_to: Callabl
         (ADD, "create table public.mine (a int check (dynrec.add(a, 1) > 0))", ADD_BIG, "dynrec.add(", "public.mine"),
         (
             ON_EVENT,
-            "create table public.t (a int); create trigger mine before insert on public.t "
-            "for each row execute function dynrec.on_event()",
+            TRIGGER,
             NOTHING,
             "dynrec.on_event()",
             "trigger mine on public.t",

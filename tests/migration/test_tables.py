@@ -35,9 +35,7 @@ def differences(url: str, search_path: str) -> list[Any]:
     return list(found)
 
 
-def test_autogenerate_finds_no_difference(
-    database_url: str, connection: psycopg.Connection[tuple[Any, ...]]
-) -> None:
+def test_autogenerate_finds_no_difference(database_url: str, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
     connection.execute(MADE_AT_RUN_TIME.encode())
     assert differences(database_url, "public") == []
 
@@ -51,7 +49,9 @@ def test_metadata_makes_the_same_tables(
 ) -> None:
     make_from_metadata(empty_database_url)
     of_tables = ("--schema=dynrec_data", "--exclude-table=*.alembic_version", "--exclude-table=*_default")
-    assert dump_schema(database_url, *of_tables) == dump_schema(empty_database_url, *of_tables)
+    # pg_dump puts a table earlier where a function needs its row type: the order says nothing.
+    migrated, made = (sorted(dump_schema(url, *of_tables).split(";\n")) for url in (database_url, empty_database_url))
+    assert migrated == made
 
 
 def make_from_metadata(url: str) -> None:
@@ -71,8 +71,6 @@ def make_from_metadata(url: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "dimension"), [("all-MiniLM-L6-v2", 384), ("hashing", 256)])
-def test_encoders_are_there_at_once(
-    connection: psycopg.Connection[tuple[Any, ...]], name: str, dimension: int
-) -> None:
+def test_encoders_are_there_at_once(connection: psycopg.Connection[tuple[Any, ...]], name: str, dimension: int) -> None:
     found = connection.execute("select dimension from dynrec_data.encoder where name = %s", [name]).fetchone()
     assert found == (dimension,)
