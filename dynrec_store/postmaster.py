@@ -58,14 +58,12 @@ def stop(pgdata: Path) -> None:
     server = running(pgdata)
     if server is None:
         return
-    process = psutil.Process(server.pid)
-    process.send_signal(signal.SIGINT)  # a fast shutdown
-    try:
-        process.wait(STOP_TIMEOUT)
-    except psutil.TimeoutExpired as error:
-        raise EmbeddedServerError(
-            f"the server on {pgdata} (process {server.pid}) does not stop:\n{_log(pgdata)}"
-        ) from error
+    os.kill(server.pid, signal.SIGINT)  # a fast shutdown
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while _works_in(server.pid, pgdata):
+        if time.monotonic() > deadline:
+            raise EmbeddedServerError(f"the server on {pgdata} (process {server.pid}) does not stop:\n{_log(pgdata)}")
+        time.sleep(0.01)
 
 
 def _clear_traces(pgdata: Path, socket_dir: Path | None) -> None:

@@ -80,7 +80,7 @@ def test_the_last_user_out_stops_the_server(embedded: EmbeddedPostgres, data_dir
         with EmbeddedPostgres(data_dir) as second:
             assert pid_of(second) == pid
         assert pid_of(first) == pid
-    assert not psutil.pid_exists(pid)
+    assert postmaster.running(first.pgdata) is None
 
 
 def test_a_process_that_dies_leaves_a_server_to_attach_to(
@@ -95,7 +95,7 @@ def test_a_process_that_dies_leaves_a_server_to_attach_to(
     pid = pid_of(embedded)
     with embedded as server:
         assert pid_of(server) == pid
-    assert not psutil.pid_exists(pid)
+    assert postmaster.running(server.pgdata) is None
 
 
 def test_many_starts_at_once_make_one_server(embedded: EmbeddedPostgres, data_dir: Path, postgres_package: str) -> None:
