@@ -1,0 +1,193 @@
+"""What the functions of schema dynrec return: a frozen dataclass for each kind of row, fields named as its columns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import Vector
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A row of a list."""
+
+    item_id: str  # the item's key as text
+    rank: int  # 1, 2, … in the order of the list
+    score: float  # higher is better; comparable within one list only
+    source: str  # the path that made the row: personal, session, similar, search, trending or fallback
+    model_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One past interaction's share in an item's score for a user."""
+
+    because_item_id: str | None  # the item of that interaction
+    kind: str | None  # of that interaction
+    occurred_at: datetime | None
+    weight: float | None  # after decay
+    similarity: float | None  # cosine of the two items, -1 to 1
+    contribution: float | None  # share of the score
+    reason: str  # the same as a sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A new recommender; the counts are estimates of what the backfill will read."""
+
+    recommender: str
+    model_version: int
+    item_rows: int
+    interaction_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alteration:
+    """What an alteration makes outdated."""
+
+    items_to_recompute: int
+    users_to_recompute: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """A model that turns an item's text into a vector."""
+
+    name: str
+    family: str  # sentence-transformers or hashing
+    model: str  # name or path of the model; empty for hashing
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemVersion:
+    """A version of an item: what its source row said, and its vector. Without `eq`, as arrays have no single truth."""
+
+    version: int  # 1 is the oldest
+    valid_from: datetime  # when true in the world …
+    valid_to: datetime | None  # … and until when; None: still
+    created_at: datetime  # when stored …
+    replaced_at: datetime | None  # … and when replaced; None: not yet
+    embedding: Float32 | None  # (dimension,)
+    content_hash: str | None  # sha256 of the text that the encoder saw, in hexadecimal
+    features: dict[str, Any] | None  # numeric and categorical columns
+    is_current: bool
+
+    @classmethod
+    def of_row(cls, embedding: object, **columns: Any) -> Self:  # noqa: ANN401 - as the fields say
+        """The version that a row of dynrec.item_history holds."""
+        return cls(embedding=as_array(embedding), **columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far an item's vector moved from the version before."""
+
+    version: int
+    valid_from: datetime
+    cosine_distance: float | None  # 0 to 2; None for the first version
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a recommender stands: a row of dynrec.status."""
+
+    recommender: str
+    items: str  # the table
+    interactions: str | None  # the table
+    paused: bool
+    model_version: int
+    encoder: str  # or 'adopted', where the item table holds the vectors
+    queued: int  # entities with a change that waits
+    leased: int  # entities that a worker has
+    tasks: int  # set-based work that waits, such as a backfill's scan
+    dead_letters: int  # entities that were given up
+    dispatchers: int  # processes alive, of all recommenders
+    workers: int  # processes alive, of all recommenders
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLine:
+    """Changes that wait, of one kind and lane: a row of dynrec.queue."""
+
+    recommender: str
+    kind: str  # item or user
+    lane: str  # live, backfill, alone (suspects tried singly) or parked (backing off)
+    changes: int
+    entities: int
+    oldest: datetime
+    waiting: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An entity that could not be recomputed: a row of dynrec.failures."""
+
+    recommender: str
+    kind: str  # item or user
+    entity: str
+    state: str  # retrying or dead letter
+    attempts: int
+    error: str
+    at: datetime | None  # when it is tried again, or was given up; None: when a worker gets to it
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How far vectors are behind their sources: a row of dynrec.freshness."""
+
+    recommender: str
+    kind: str  # item or user
+    entities: int
+    stale: int  # entities with a change that waits
+    oldest: datetime | None  # the oldest such change
+    lag_p50: timedelta | None  # from change to stored vector, over the last hour; None: nothing was stored in it
+    lag_p99: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One vector space of a recommender: a row of dynrec.model_versions."""
+
+    recommender: str
+    model_version: int
+    state: str  # active or retired
+    encoder: str  # or 'adopted'
+    dimension: int
+    created_at: datetime
+    items: int
+    users: int
+    bytes: int  # on disk
+    indexed: bool  # whether its HNSW index stands
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that `doctor` found."""
+
+    subject: str  # what it is about, such as a recommender
+    severity: str  # error (something is lost or does not move), warning or info
+    finding: str
+    remedy: str | None
+
+
+def as_array(value: object) -> Float32 | None:
+    """The vector that a driver returned, with or without pgvector's adapters registered on the connection."""
+    if value is None:
+        return None
+    vector = Vector.from_text(value) if isinstance(value, str) else value
+    to_numpy: Callable[[], Any] = getattr(vector, "to_numpy", lambda: vector)
+    return np.array(to_numpy(), dtype=np.float32)
+
+
+def as_text(vector: object) -> str:
+    """pgvector's input text for a vector: any one-dimensional sequence of numbers."""
+    array = np.asarray(vector, dtype=np.float32)
+    if array.ndim != 1:
+        raise ValueError(f"a vector has one dimension, this array has the shape {array.shape}")
+    return str(Vector(array).to_text())

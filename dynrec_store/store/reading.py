@@ -1,0 +1,143 @@
+# ruff: noqa: A002 - the argument is called filter in SQL, and so it is here
+"""Reading lists and explanations."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from dynrec_store.results import Explanation, Recommendation
+from dynrec_store.store.calls import Calls, Key
+
+
+class Reading(Calls):
+    """The part of FeatureStore that reads.
+
+    Arguments that the methods share: `k`, length of the list, 1 to 10000. `filter`, a SQL predicate over the item
+    table, run with the caller's rights, its values in `filter_args`: `filter="price < (args->>'top')::numeric",
+    filter_args={"top": 20}`. `exclude_items`, items that must not come. `diversity`, 0 (none) to 1. `as_of`, a moment
+    in the past to answer as it would have been answered then. All raise UnknownNameError for a recommender that does
+    not exist and InvalidArgumentError for a value that will not do.
+    """
+
+    def recommend(
+        self,
+        recommender: str,
+        user_id: Key,
+        *,
+        k: int = 10,
+        filter: str | None = None,
+        filter_args: Mapping[str, Any] | None = None,
+        exclude_items: Iterable[Key] = (),
+        exclude_seen: bool | None = None,
+        diversity: float = 0.0,
+        as_of: datetime | None = None,
+    ) -> list[Recommendation]:
+        """The best items for a user; trending ones, and `source` says so, for a user who is not known.
+
+        `exclude_seen` defaults to the recommender's option.
+        """
+        return self._rows(
+            Recommendation,
+            "recommend",
+            recommender=recommender,
+            user_id=str(user_id),
+            k=k,
+            filter=filter,
+            filter_args=filter_args,
+            exclude_items=_texts(exclude_items),
+            exclude_seen=exclude_seen,
+            diversity=float(diversity),
+            as_of=as_of,
+        )
+
+    def recommend_for_items(
+        self,
+        recommender: str,
+        item_ids: Iterable[Key],
+        *,
+        k: int = 10,
+        filter: str | None = None,
+        filter_args: Mapping[str, Any] | None = None,
+        exclude_items: Iterable[Key] = (),
+        diversity: float = 0.0,
+        as_of: datetime | None = None,
+    ) -> list[Recommendation]:
+        """The best items for somebody of whom only these items are known, oldest first: an anonymous session."""
+        return self._rows(
+            Recommendation,
+            "recommend_for_items",
+            recommender=recommender,
+            item_ids=_texts(item_ids),
+            k=k,
+            filter=filter,
+            filter_args=filter_args,
+            exclude_items=_texts(exclude_items),
+            diversity=float(diversity),
+            as_of=as_of,
+        )
+
+    def similar_items(
+        self,
+        recommender: str,
+        item_id: Key,
+        *,
+        k: int = 10,
+        filter: str | None = None,
+        filter_args: Mapping[str, Any] | None = None,
+        exclude_items: Iterable[Key] = (),
+        diversity: float = 0.0,
+        as_of: datetime | None = None,
+    ) -> list[Recommendation]:
+        """The items whose vectors are nearest to this item's."""
+        return self._rows(
+            Recommendation,
+            "similar_items",
+            recommender=recommender,
+            item_id=str(item_id),
+            k=k,
+            filter=filter,
+            filter_args=filter_args,
+            exclude_items=_texts(exclude_items),
+            diversity=float(diversity),
+            as_of=as_of,
+        )
+
+    def trending(
+        self,
+        recommender: str,
+        *,
+        k: int = 10,
+        filter: str | None = None,
+        filter_args: Mapping[str, Any] | None = None,
+        exclude_items: Iterable[Key] = (),
+        as_of: datetime | None = None,
+    ) -> list[Recommendation]:
+        """The items with the highest popularity, decayed by the option trending_half_life."""
+        return self._rows(
+            Recommendation,
+            "trending",
+            recommender=recommender,
+            k=k,
+            filter=filter,
+            filter_args=filter_args,
+            exclude_items=_texts(exclude_items),
+            as_of=as_of,
+        )
+
+    def explain(
+        self, recommender: str, user_id: Key, item_id: Key, *, k: int = 3, as_of: datetime | None = None
+    ) -> list[Explanation]:
+        """The k past interactions of the user that speak most for this item."""
+        return self._rows(
+            Explanation,
+            "explain",
+            recommender=recommender,
+            user_id=str(user_id),
+            item_id=str(item_id),
+            k=k,
+            as_of=as_of,
+        )
+
+
+def _texts(keys: Iterable[Key]) -> list[str]:
+    return [str(key) for key in keys]
