@@ -57,6 +57,14 @@ comment on function dynrec._claim(text, text, int, interval) is
   'Internal. Leases up to batch_size changes'' entities (kind item or user) and returns the token; null if there is nothing to claim. '
   'Commit before reading the source: what is read must be newer than what was claimed.';
 
+create or replace function dynrec._leased_entities(token uuid) returns text[]
+language sql stable
+set search_path from current
+as $$
+  select coalesce(array_agg(l.entity order by l.entity), '{}') from dynrec_data.lease l where l.token = _leased_entities.token
+$$;
+comment on function dynrec._leased_entities(uuid) is 'Internal. What a token still holds.';
+
 create or replace function dynrec._put_back(recommender_id int, kind text, entity text, lane smallint) returns void
 language sql
 set search_path from current
@@ -122,6 +130,9 @@ as $$
   with due as materialized (
     select r.recommender_id, r.kind, r.entity, r.attempts from dynrec_data.retry r
     where r.not_before <= clock_timestamp() order by r.not_before limit 1000 for update skip locked
+  ), looked_at as (
+    update dynrec_data.retry r set not_before = 'infinity'
+    from due d where r.recommender_id = d.recommender_id and r.kind = d.kind and r.entity = d.entity
   ), moved as (
     -- a row that failed by its own fault is tried alone, so that it cannot take others with it again
     update dynrec_data.change c set lane = case when d.attempts > 1 then 8 else 0 end
@@ -209,6 +220,6 @@ create or replace function dynrec._next_due() returns timestamptz
 language sql stable
 set search_path from current
 as $$
-  select least((select min(r.not_before) from dynrec_data.retry r), (select min(l.deadline) from dynrec_data.lease l))
+  select least((select min(r.not_before) from dynrec_data.retry r where r.not_before < 'infinity'), (select min(l.deadline) from dynrec_data.lease l))
 $$;
 comment on function dynrec._next_due() is 'Internal. When the next retry or lease deadline has to be looked at; null if there is none.';
