@@ -143,6 +143,8 @@ def _prepare(cursor: psycopg.Cursor[Any]) -> str:
     vector_schema = database.check_server(cursor.connection).vector_schema or _create_vector(cursor)
     # Users' schemas are left out: nothing of theirs can take the place of what the revisions and sql/ name.
     cursor.execute(sql.SQL("set local search_path = pg_catalog, {}, pg_temp").format(sql.Identifier(vector_schema)))
+    # Loads the library: until then only a superuser may make functions that carry a setting of pgvector.
+    cursor.execute("select '[1]'::vector")
     return vector_schema
 
 

@@ -48,10 +48,11 @@ def test_metadata_makes_the_same_tables(
     empty_database_url: str, database_url: str, dump_schema: Callable[..., str]
 ) -> None:
     make_from_metadata(empty_database_url)
-    of_tables = ("--schema=dynrec_data", "--exclude-table=*.alembic_version", "--exclude-table=*_default")
+    of_tables = ("--schema=dynrec_data", "--exclude-table=*.alembic_version", "--exclude-table=*.*_default")
     # pg_dump puts a table earlier where a function needs its row type: the order says nothing.
-    migrated, made = (sorted(dump_schema(url, *of_tables).split(";\n")) for url in (database_url, empty_database_url))
-    assert migrated == made
+    migrated, made = (set(dump_schema(url, *of_tables).split(";\n")) for url in (database_url, empty_database_url))
+    assert {one for one in migrated - made if "_default_pkey ATTACH PARTITION" not in one} == set()
+    assert made - migrated == set()
 
 
 def make_from_metadata(url: str) -> None:
