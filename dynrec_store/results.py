@@ -56,12 +56,14 @@ class Alteration:
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """A model that turns an item's text into a vector."""
+    """A model that turns an item's text into a vector: a row of dynrec.encoders."""
 
-    name: str
+    encoder: str  # its name
     family: str  # sentence-transformers or hashing
     model: str  # name or path of the model; empty for hashing
     dimension: int
+    created_at: datetime
+    recommenders: int  # that use it
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
-from dynrec_store.results import Failure, Finding, Freshness, ModelVersion, QueueLine, Status
+from dynrec_store.results import Encoder, Failure, Finding, Freshness, ModelVersion, QueueLine, Status
 from dynrec_store.store.calls import Calls, Key
 
 
@@ -59,6 +59,10 @@ class Operations(Calls):
     def freshness(self) -> list[Freshness]:
         """How many vectors are stale, and the lag from change to stored vector."""
         return self._view(Freshness, "freshness")
+
+    def encoders(self) -> list[Encoder]:
+        """The encoders that `create_recommender` can name."""
+        return self._view(Encoder, "encoders")
 
     def model_versions(self) -> list[ModelVersion]:
         """The vector spaces with their sizes."""

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from psycopg.rows import kwargs_row
 
 from dynrec_store.exceptions import InvalidArgumentError
 from dynrec_store.extras import load_extra, needs_extra
-from dynrec_store.results import Encoder, Recommendation
+from dynrec_store.queue import Encoding
+from dynrec_store.results import Recommendation
 from dynrec_store.settings import Settings, load_settings
-from dynrec_store.store.calls import Calls, Key, call
+from dynrec_store.store.calls import Calls, Key
 
-Encode = Callable[[Encoder, str], ArrayLike]  # the vector, shape (dimension,), that the encoder makes of a text
+Encode = Callable[[Encoding, str], ArrayLike]  # the vector, shape (dimension,), that the encoder makes of a text
 
 
 class Searching(Calls):
@@ -55,33 +55,24 @@ class Searching(Calls):
             exclude_items=[str(key) for key in exclude_items],
         )
 
-    def encoder(self, recommender: str) -> Encoder | None:
-        """The encoder whose vectors the recommender holds; None: it adopted the vectors of its item table."""
-        statement, given = call("_recommender_encoder", {"recommender": recommender})
-        return self._fetch(kwargs_row(_encoder_of), statement, given)[0]
-
     def _vector_of(self, recommender: str, text: str) -> ArrayLike:
-        encoder = self.encoder(recommender)
-        if encoder is None:
+        encoding = self._row(Encoding, "_recommender_encoder", recommender=recommender)
+        if encoding.adopted:
             raise InvalidArgumentError(
                 f"the vectors of recommender {recommender!r} were not made by an encoder of dynrec_store",
                 hint="Give the query_vector that the model behind its vector_column makes of the text, or text_only.",
             )
-        return self._encode(encoder, text)
+        return self._encode(encoding, text)
 
 
 def worker_encode(settings: Settings | None = None) -> Encode:
     """Encode as the workers do, with the model loaded on the first call; ConfigurationError without extra [worker]."""
 
-    def encode(encoder: Encoder, text: str) -> ArrayLike:
+    def encode(encoding: Encoding, text: str) -> ArrayLike:
         with needs_extra("worker"):
             load_encoder = load_extra("workers.encoders:load_encoder", "worker")
-            loaded = load_encoder(encoder.family, encoder.model, encoder.dimension, settings or load_settings())
+            loaded = load_encoder(encoding.family, encoding.model, encoding.dimension, settings or load_settings())
         vector: ArrayLike = loaded.encode([text])[0]
         return vector
 
     return encode
-
-
-def _encoder_of(encoder: str, family: str, model: str, dimension: int, *, adopted: bool) -> Encoder | None:
-    return None if adopted else Encoder(encoder, family, model, dimension)

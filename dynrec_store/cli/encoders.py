@@ -1,0 +1,38 @@
+"""dynrec encoder: add, list."""
+
+from typing import Annotated
+
+import typer
+
+from dynrec_store.cli.options import DatabaseUrl, DataDir, Json, settings_of
+from dynrec_store.cli.output import print_rows, say, working
+from dynrec_store.cli.reading import opened
+from dynrec_store.extras import load_extra, needs_extra
+
+app = typer.Typer(help="The models that turn an item's text into a vector.", no_args_is_help=True)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="For create_recommender(encoder => …).", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Argument(help="A sentence-transformers model: its name or path, for every worker.", show_default=False),
+    ],
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Load a model, find the dimension of its vectors, and make it known."""
+    with opened(settings_of(database_url=database_url, data_dir=data_dir)) as store:
+        with working(f"Loading {model}"), needs_extra("worker"):
+            dimension = load_extra("workers.encoders:probe_dimension", "worker")(model)
+        store.register_encoder(name, family="sentence-transformers", model=model, dimension=dimension)
+    say(f"encoder {name!r}: {model}, {dimension} dimensions")
+
+
+@app.command("list")
+def list_(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """Print the encoders that are known."""
+    with opened(settings_of(database_url=database_url, data_dir=data_dir)) as store, working("Looking"):
+        encoders = store.encoders()
+    print_rows(encoders, none="no encoder is known", as_json=as_json)

@@ -1,0 +1,167 @@
+"""dynrec up, dispatcher, worker, demo, bench: what runs for long. The programs are in `workers`, loaded when called."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import FrameType
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from dynrec_store import migrate
+from dynrec_store.cli.options import (
+    BatchSize,
+    BrokerUrl,
+    DatabaseUrl,
+    DataDir,
+    Device,
+    LeaseSeconds,
+    LogFormat,
+    LogLevel,
+    Precision,
+    settings_of,
+)
+from dynrec_store.cli.output import out, say, working
+from dynrec_store.extras import load_extra
+from dynrec_store.settings import Settings
+from dynrec_store.target import target_database
+
+EXAMPLES = """\
+Connect with:
+  psql '{url}'
+Declare a recommender over your tables, and ask it:
+  select * from dynrec.create_recommender('shop', items => 'public.product', text_columns => '{{title,description}}',
+    interactions => 'public.purchase');
+  select * from dynrec.recommend('shop', 'a user', k => 10);
+  select * from dynrec.status;
+"""
+
+
+def up(
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    device: Device = None,
+    precision: Precision = None,
+    batch_size: BatchSize = None,
+    lease_seconds: LeaseSeconds = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Start everything in this process: PostgreSQL if no database is given, dispatcher and worker.
+
+    Ctrl-c stops it; the data stay.
+    """
+    settings = settings_of(
+        database_url=database_url,
+        data_dir=data_dir,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        lease_seconds=lease_seconds,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    running = load_extra("workers.inprocess:running", "worker")
+    with _terminable(), _placed(settings, create=True) as (placed, url), ExitStack() as started:
+        with working("Migrating"):
+            migrate.upgrade(url)
+        with working("Starting"):
+            started.enter_context(running(placed, url, preload=True))
+        with suppress(KeyboardInterrupt):
+            out().print(EXAMPLES.format(url=url), markup=False, soft_wrap=True)
+            say("Running. Ctrl-c stops it; the data stay.")
+            threading.Event().wait()
+        say("Stopping …")
+
+
+def dispatcher(
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    broker_url: BrokerUrl = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Look at the queue in the database and tell the workers when there is work."""
+    settings = settings_of(
+        database_url=database_url,
+        data_dir=data_dir,
+        broker_url=broker_url,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    run_dispatcher = load_extra("workers.dispatcher:run_dispatcher", "worker")
+    with _placed(settings) as (placed, _):
+        run_dispatcher(placed)
+
+
+def worker(
+    queues: Annotated[
+        str, typer.Option(help="Which work to take: encode, maintenance, or both.", envvar="DYNREC_QUEUES")
+    ] = "encode,maintenance",
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Threads that work at once.", envvar="DYNREC_CONCURRENCY")
+    ] = 2,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    broker_url: BrokerUrl = None,
+    device: Device = None,
+    precision: Precision = None,
+    batch_size: BatchSize = None,
+    lease_seconds: LeaseSeconds = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Recompute vectors when the dispatcher says that there is work."""
+    settings = settings_of(
+        database_url=database_url,
+        data_dir=data_dir,
+        broker_url=broker_url,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        lease_seconds=lease_seconds,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    run_worker = load_extra("workers.celery_app:run_worker", "worker")
+    with _placed(settings) as (placed, _):
+        run_worker(placed, queues.split(","), concurrency)
+
+
+def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything running until ctrl-c.", envvar="DYNREC_KEEP")
+    ] = False,
+) -> None:
+    """Show what dynrec does, on the purchases of a grocer, from nothing."""
+    load_extra("workers.demo:run_demo", "demo")(keep=keep)
+
+
+def bench(ctx: typer.Context) -> None:
+    """Measure: `dynrec bench --help` lists the benchmarks."""
+    load_extra("workers.bench:app", "worker")(args=ctx.args, prog_name="dynrec bench")
+
+
+@contextmanager
+def _placed(settings: Settings, *, create: bool = False) -> Iterator[tuple[Settings, str]]:
+    """The settings with the URL of the database that they mean, and this URL."""
+    with ExitStack() as opened:
+        with working("Connecting"):
+            url = opened.enter_context(target_database(settings, create=create))
+        yield settings.model_copy(update={"database_url": SecretStr(url)}), url
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the block as ctrl-c does: everything that was started is stopped."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
