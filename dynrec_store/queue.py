@@ -1,0 +1,248 @@
+"""The queue in the database, as the dispatcher and the workers see it: one function here for each function in sql/.
+
+Every call is one statement and commits by itself. Errors of the driver arrive as errors of dynrec_store.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal, LiteralString, TypeAlias, cast
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+from pgvector import Vector
+from pgvector.psycopg.vector import register_vector_info
+from psycopg import sql
+from psycopg.rows import class_row, scalar_row
+from psycopg.types import TypeInfo
+from psycopg.types.json import Jsonb
+
+from dynrec_store import database
+from dynrec_store.database import translated_errors
+from dynrec_store.exceptions import UnsupportedServerError
+
+Connection: TypeAlias = psycopg.Connection[tuple[object, ...]]
+Kind: TypeAlias = Literal["item", "user"]
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Work of one sort that could be claimed now."""
+
+    recommender: str
+    work: str  # item, user, task or index
+    backlog: int  # entities or tasks; counted up to a cap
+    leased: int  # batches in flight
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What the vectors of a recommender's items are made with."""
+
+    encoder: str | None
+    family: str | None
+    model: str | None
+    dimension: int
+    adopted: bool  # the vectors come from a column of the source: no encoder
+
+
+@dataclass(frozen=True)
+class ItemRow:
+    """A leased item as its source has it."""
+
+    item_id: str
+    content: str | None  # the text to encode; None: the row is gone
+    features: str | None  # JSON, passed on as it came
+    needs_vector: bool  # no vector of the same text is known
+
+
+def connect(url: str, *, application_name: str) -> Connection:
+    """Open a connection that vectors can be sent over; each statement commits by itself."""
+    connection = database.connect(url, application_name=application_name)
+    try:
+        _register_vector(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _register_vector(connection: Connection) -> None:
+    schema = database.check_server(connection).vector_schema
+    if schema is None:
+        raise UnsupportedServerError("this database has no pgvector yet: run 'dynrec migrate'")
+    with translated_errors():
+        register_vector_info(connection, TypeInfo.fetch(connection, sql.Identifier(schema, "vector")))
+
+
+def _scalar(connection: Connection, statement: LiteralString, arguments: Sequence[object] = ()) -> object:
+    with translated_errors(), connection.cursor(row_factory=scalar_row) as cursor:
+        return cast("object", cursor.execute(statement, arguments).fetchone())
+
+
+def pending_work(connection: Connection) -> list[Pending]:
+    """What could be claimed now; nothing of paused recommenders."""
+    with translated_errors(), connection.cursor(row_factory=class_row(Pending)) as cursor:
+        return cursor.execute("select recommender, work, backlog, leased from dynrec._pending_work()").fetchall()
+
+
+def seconds_until_due(connection: Connection) -> float | None:
+    """When the next retry or lease deadline has to be looked at, negative if it is past; None if there is none."""
+    statement = "select extract(epoch from dynrec._next_due() - clock_timestamp())::double precision"
+    return cast("float | None", _scalar(connection, statement))
+
+
+def encoding(connection: Connection, recommender: str) -> Encoding:
+    """What a recommender encodes with; UnknownNameError if there is none of that name."""
+    with translated_errors(), connection.cursor(row_factory=class_row(Encoding)) as cursor:
+        found = cursor.execute(
+            "select encoder, family, model, dimension, adopted from dynrec._recommender_encoder(%s)", [recommender]
+        ).fetchone()
+    assert found is not None  # noqa: S101  the function raises for an unknown name
+    return found
+
+
+def encoders_in_use(connection: Connection) -> list[Encoding]:
+    """What the recommenders encode with, each once."""
+    with translated_errors(), connection.cursor(row_factory=class_row(Encoding)) as cursor:
+        return cursor.execute(
+            "select encoder, family, model, dimension, adopted from dynrec._encoders_in_use()"
+        ).fetchall()
+
+
+def claim(connection: Connection, recommender: str, kind: Kind, batch_size: int, lease: timedelta) -> UUID | None:
+    """Lease the entities of up to `batch_size` changes for the time of `lease`; None if nothing waits."""
+    statement = "select dynrec._claim(%s, %s, %s, %s)"
+    return cast("UUID | None", _scalar(connection, statement, [recommender, kind, batch_size, lease]))
+
+
+def leased_entities(connection: Connection, token: UUID) -> list[str]:
+    """The keys of a lease's entities that are still its own."""
+    return cast("list[str]", _scalar(connection, "select dynrec._leased_entities(%s)", [token]))
+
+
+def read_items(connection: Connection, token: UUID) -> list[ItemRow]:
+    """The source rows of a lease of items as they are now."""
+    with translated_errors(), connection.cursor(row_factory=class_row(ItemRow)) as cursor:
+        return cursor.execute(
+            "select item_id, content, features::text, needs_vector from dynrec._read_items(%s)", [token]
+        ).fetchall()
+
+
+def publish_items(
+    connection: Connection,
+    token: UUID,
+    rows: Sequence[ItemRow],
+    hashes: Sequence[bytes],
+    vectors: Sequence[npt.NDArray[np.float32]],
+) -> dict[str, str]:
+    """Store what was made of leased items; returns the outcome for each item.
+
+    `hashes` are the sha256 digests of distinct texts, `vectors` what they were encoded to.
+    Outcomes: published, unchanged, removed, superseded (the lease went to another), requeued (will be claimed again).
+    """
+    arguments = (
+        token,
+        [row.item_id for row in rows],
+        [row.content for row in rows],
+        [row.features for row in rows],
+        list(hashes),
+        [Vector(vector) for vector in vectors],
+    )
+    with translated_errors():
+        outcomes = connection.execute(
+            "select item_id, outcome from dynrec._publish_items(%s, %s, %s, %s::jsonb[], %s, %b)", arguments
+        ).fetchall()
+    return dict(cast("list[tuple[str, str]]", outcomes))
+
+
+def publish_adopted(connection: Connection, token: UUID) -> int:
+    """Publish a lease of items whose vectors are a column of the source; returns how many were stored."""
+    return cast("int", _scalar(connection, "select dynrec._publish_adopted(%s)", [token]))
+
+
+def publish_users(connection: Connection, token: UUID) -> int:
+    """Fold the pending interactions of a lease of users into their vectors; returns how many users."""
+    return cast("int", _scalar(connection, "select dynrec._publish_users(%s)", [token]))
+
+
+def fail(connection: Connection, token: UUID, entities: Sequence[str], error: str, *, charge: bool) -> None:
+    """Give leased entities back. `charge`: it was their own fault, which counts against their attempts."""
+    _scalar(connection, "select dynrec._fail(%s, %s, %s, %s)", [token, list(entities), error, charge])
+
+
+def expire_leases(connection: Connection) -> int:
+    """End the leases that are past their deadline; returns how many."""
+    return cast("int", _scalar(connection, "select dynrec._expire_leases()"))
+
+
+def release_retries(connection: Connection) -> int:
+    """Bring back the changes whose back-off is over; returns how many."""
+    return cast("int", _scalar(connection, "select dynrec._release_retries()"))
+
+
+def run_task(connection: Connection) -> str | None:
+    """Do the next piece of set-based work and say what it was; None if there is none."""
+    return cast("str | None", _scalar(connection, "select dynrec._run_task()"))
+
+
+def maintain(connection: Connection) -> None:
+    """Make partitions ahead, forget old history and heartbeats."""
+    _scalar(connection, "select dynrec._maintain()")
+
+
+def beat(connection: Connection, process: str, role: str, details: dict[str, object]) -> None:
+    """Say that a process is alive, with details of its work."""
+    _scalar(connection, "select dynrec._beat(%s, %s, %s)", [process, role, Jsonb(details)])
+
+
+def index_statements(connection: Connection) -> list[tuple[str, str]]:
+    """(recommender, statement) for what the vector indexes need now, to be executed one by one."""
+    with translated_errors():
+        rows = connection.execute("select recommender, statement from dynrec._index_statements()").fetchall()
+    return cast("list[tuple[str, str]]", rows)
+
+
+def execute_index_statement(connection: Connection, statement: str) -> None:
+    """Execute a statement of `index_statements`; it may take minutes."""
+    with translated_errors():
+        connection.execute(statement.encode())
+
+
+def lock_indexes(connection: Connection) -> bool:
+    """Become the one who builds indexes, until `unlock_indexes` or the end of the connection; False: another is."""
+    return cast("bool", _scalar(connection, "select pg_try_advisory_lock(hashtext('dynrec.indexes'), 0)"))
+
+
+def unlock_indexes(connection: Connection) -> None:
+    """Let others build indexes."""
+    _scalar(connection, "select pg_advisory_unlock(hashtext('dynrec.indexes'), 0)")
+
+
+def may_sleep(connection: Connection) -> bool:
+    """Whether writers would wake a sleeper: they never notify where transactions can be prepared."""
+    return _scalar(connection, "select current_setting('max_prepared_transactions')") == "0"
+
+
+def listen(connection: Connection) -> None:
+    """Let this connection receive the notifications that wake a sleeper."""
+    with translated_errors():
+        connection.execute("listen dynrec_wake")
+
+
+def fall_asleep(connection: Connection) -> bool:
+    """Ask writers to notify from now on; False if one of them is just committing: then look again."""
+    return cast("bool", _scalar(connection, "select pg_try_advisory_lock(dynrec._wake_key())"))
+
+
+def wake_up(connection: Connection) -> None:
+    """Writers need not notify any more."""
+    _scalar(connection, "select pg_advisory_unlock(dynrec._wake_key())")
+
+
+def wait_for_notification(connection: Connection, seconds: float) -> bool:
+    """Wait for a writer to wake us; False after `seconds` without."""
+    with translated_errors():
+        return len(list(connection.notifies(timeout=seconds, stop_after=1))) > 0

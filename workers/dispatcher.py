@@ -1,0 +1,109 @@
+"""The dispatcher: looks at the queue and sends Celery messages as hints that there is work.
+
+It polls while there is work, and sleeps until a writer notifies it when there is none. Any number of dispatchers
+may run: a hint too many is harmless. It holds nothing that a restart of it, of the database or of the broker
+could lose.
+"""
+
+import threading
+import time
+
+import structlog
+import tenacity
+from celery import Celery
+
+from dynrec_store import database, queue
+from dynrec_store.exceptions import BusyError, ConnectionFailedError
+from dynrec_store.queue import Connection, Pending
+from dynrec_store.settings import Settings
+from workers.chores import Chores
+from workers.context import process_name
+from workers.hints import Hints
+from workers.sender import Sender
+
+LINGER = 0.1  # seconds of polling after the last change before trying to sleep
+NAP = 0.1  # seconds of waiting for a notification between looks at whether to stop
+LONGEST_POLL = 0.02  # seconds between looks that find nothing new
+LOOK_SHARE = 10  # looks take at most one part in so many of the time
+
+log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    """One loop over one connection; `run` returns after `stop`."""
+
+    def __init__(self, settings: Settings, url: str, app: Celery) -> None:
+        self._settings = settings
+        self._url = url
+        self._process = process_name("dispatcher")
+        self._stopping = threading.Event()
+        self._sender = Sender(app, Hints(batch_size=settings.batch_size, most=settings.max_parallel_hints))
+        self._chores = Chores(self._sender, self._process, settings.sweep_seconds)
+        self._pending: list[Pending] = []
+        self._changed_at = 0.0  # when a look last found something new, seconds of the monotonic clock
+        self._look_seconds = 0.0
+
+    def stop(self) -> None:
+        """Let `run` return soon."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Dispatch until `stop`, across restarts of the database and of the broker."""
+        while not self._stopping.is_set():
+            try:
+                with self._connected() as connection:
+                    log.info("dispatcher_ready", process=self._process)
+                    self._serve(connection)
+            except (ConnectionFailedError, BusyError) as error:
+                log.warning("database_away", reason=str(error))
+
+    def _connected(self) -> Connection:
+        """Connect, however long the database is away."""
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(ConnectionFailedError),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
+            stop=tenacity.stop_when_event_set(self._stopping),
+            sleep=tenacity.sleep_using_event(self._stopping),
+            reraise=True,
+        )
+        return attempts(database.connect, self._url, application_name=self._process)
+
+    def _serve(self, connection: Connection) -> None:
+        queue.listen(connection)
+        may_sleep = queue.may_sleep(connection)
+        while not self._stopping.is_set():
+            self._chores.do_due(connection)
+            self._look(connection)
+            quiet = time.monotonic() - self._changed_at
+            if may_sleep and quiet > LINGER and not self._pending and self._sleep(connection):
+                continue
+            self._stopping.wait(self._pause(quiet))
+
+    def _look(self, connection: Connection) -> None:
+        """See what waits and send hints for it."""
+        started = time.monotonic()
+        pending = queue.pending_work(connection)
+        now = time.monotonic()
+        self._look_seconds = now - started
+        if pending != self._pending:
+            self._pending, self._changed_at = pending, now
+        self._sender.send_for(pending, now)
+        self._chores.note(pending, now)
+
+    def _sleep(self, connection: Connection) -> bool:
+        """Wait until a writer notifies or a chore is due; False if a writer was in flight, or another sleeps."""
+        if not queue.fall_asleep(connection):
+            return False
+        self._look(connection)  # a change may have come between the last look and the lock
+        until = min(time.monotonic() + self._settings.sleep_seconds, self._chores.next_due)
+        while not self._pending and not self._stopping.is_set() and (left := until - time.monotonic()) > 0:
+            if queue.wait_for_notification(connection, min(left, NAP)):
+                self._look(connection)
+                break
+        queue.wake_up(connection)
+        return True
+
+    def _pause(self, quiet: float) -> float:
+        """Seconds between looks: short while things change, longer when a look costs much or finds nothing new."""
+        patient = min(max(self._settings.poll_seconds, quiet / 20), max(LONGEST_POLL, self._settings.poll_seconds))
+        return max(patient, LOOK_SHARE * self._look_seconds)

@@ -1,0 +1,47 @@
+"""How many hints to send for the work that waits: enough to keep the workers busy, never a flood."""
+
+import math
+from dataclasses import dataclass
+
+from dynrec_store.queue import Pending
+
+SOONEST = 0.02  # seconds between hints for the same work
+LATEST = 0.2  # seconds; reached when nobody takes the hints
+LEASES_DOUBTED = 1.0  # seconds after which leases without end no longer hold a hint back: their worker may be dead
+
+
+@dataclass
+class _Sent:
+    at: float  # seconds, of the same clock as `now`
+    pause: float  # seconds to wait before another
+
+
+class Hints:
+    """Remembers what was sent, by recommender and sort of work."""
+
+    def __init__(self, *, batch_size: int, most: int) -> None:
+        self._batch_size = batch_size
+        self._most = most
+        self._sent: dict[tuple[str, str], _Sent] = {}
+
+    def due(self, pending: list[Pending], now: float) -> list[tuple[Pending, int]]:
+        """Say how many hints to send now for each; `pending` is all the work that could be claimed."""
+        waiting = {(work.recommender, work.work) for work in pending}
+        self._sent = {key: sent for key, sent in self._sent.items() if key in waiting}
+        counted = [(work, self._count(work, now)) for work in pending]
+        return [(work, count) for work, count in counted if count > 0]
+
+    def _count(self, work: Pending, now: float) -> int:
+        key = (work.recommender, work.work)
+        sent = self._sent.get(key)
+        wanted = min(math.ceil(work.backlog / self._batch_size), self._most) - work.leased
+        if sent is None:
+            self._sent[key] = _Sent(now, SOONEST)
+            return max(wanted, 1)
+        elapsed = now - sent.at
+        if elapsed < sent.pause or (wanted <= 0 and elapsed < LEASES_DOUBTED):
+            return 0
+        # hints that nobody took yet would only be joined by more of them
+        unanswered = work.leased == 0
+        self._sent[key] = _Sent(now, min(2 * sent.pause, LATEST) if unanswered else SOONEST)
+        return 1 if unanswered else max(wanted, 1)

@@ -1,0 +1,81 @@
+"""Working on what is leased, and giving back what failed: charged to the rows at fault, or to nobody."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+from uuid import UUID
+
+import structlog
+
+from dynrec_store import queue
+from dynrec_store.exceptions import BusyError, ConnectionFailedError, DatabaseError, DynrecError
+from dynrec_store.queue import Connection, Kind
+from workers.batch_size import BatchSize
+from workers.context import Context, Tally
+from workers.exceptions import EncoderError
+
+T = TypeVar("T")
+
+TIME_BOX = 3.0  # seconds that a message may keep a thread; what is left then is worth another message
+ROWS_FAULT = ("22", "23", "54")  # classes of SQLSTATE: bad data, a constraint, a limit of the server exceeded
+
+log = structlog.get_logger(__name__)
+
+
+def work_through(
+    context: Context, recommender: str, kind: Kind, size: BatchSize, recompute: Callable[[UUID], Tally]
+) -> tuple[Tally, bool]:
+    """Claim batches and recompute them until nothing is left or the time is up.
+
+    Returns what was done and whether more may wait. A fault that is not of the rows (model, device, disk, a
+    dropped column) gives the batch back uncharged and ends the loop; when the connection is lost for good the
+    lease expires.
+    """
+    total, until = Tally(), time.monotonic() + TIME_BOX
+    while time.monotonic() < until:
+        token = None
+        if not context.stopping.is_set():
+            token = context.call(queue.claim, recommender, kind, size.current, context.lease)
+        if token is None:
+            return total, False
+        try:
+            done = recompute(token)
+        except (ConnectionFailedError, BusyError):
+            raise
+        except (EncoderError, DatabaseError) as error:
+            return total + give_back(context, token, error), False
+        context.count(done)
+        total += done
+    return total, True
+
+
+def isolated(context: Context, token: UUID, work: Callable[[Connection, UUID], T]) -> T | None:
+    """Do a statement on a lease; None if in the end nothing of it was left.
+
+    Where the lease has an entity that the statement fails at, half of it is given back, again and again, until
+    the statement succeeds or the entity at fault stands alone.
+    """
+    while True:
+        try:
+            return context.call(work, token)
+        except DatabaseError as error:
+            if not is_rows_fault(error):
+                raise
+            entities = context.call(queue.leased_entities, token)
+            if len(entities) <= 1:
+                context.call(queue.fail, token, entities, str(error), charge=True)
+                return None
+            context.call(queue.fail, token, entities[len(entities) // 2 :], str(error), charge=False)
+
+
+def give_back(context: Context, token: UUID, error: DynrecError) -> Tally:
+    """Give a whole lease back, charged to nobody."""
+    entities = context.call(queue.leased_entities, token)
+    log.error("batch_given_back", entities=len(entities), reason=str(error))
+    context.call(queue.fail, token, entities, str(error), charge=False)
+    return Tally(claimed=len(entities), failed=len(entities))
+
+
+def is_rows_fault(error: DatabaseError) -> bool:
+    """Whether PostgreSQL refused some row, and would take others."""
+    return error.sqlstate is not None and error.sqlstate.startswith(ROWS_FAULT)

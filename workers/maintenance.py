@@ -1,0 +1,42 @@
+"""Set-based work: tasks left by changes, vector indexes, partitions, retention."""
+
+import structlog
+
+from dynrec_store import queue
+from dynrec_store.queue import Connection
+from workers.context import Context
+
+log = structlog.get_logger(__name__)
+
+
+def run_tasks(context: Context) -> int:
+    """Do the tasks that can run and then what the vector indexes need; returns how many tasks there were."""
+    done = 0
+    while not context.stopping.is_set():
+        what = context.call(queue.run_task)
+        if what is None:
+            context.call(build_indexes)
+            break
+        log.info("task_done", what=what)
+        done += 1
+    return done
+
+
+def build_indexes(connection: Connection) -> None:
+    """Create, rebuild and vacuum vector indexes as they need it, unless another worker is on it."""
+    if not queue.lock_indexes(connection):
+        return
+    try:
+        for recommender, statement in queue.index_statements(connection):
+            log.info("index_statement", recommender=recommender, statement=statement)
+            queue.execute_index_statement(connection, statement)
+    finally:
+        if not connection.closed:
+            queue.unlock_indexes(connection)
+
+
+def maintain(context: Context) -> None:
+    """Partitions, retention, landmarks; leases that expired and retries that are due."""
+    context.call(queue.maintain)
+    context.call(queue.expire_leases)
+    context.call(queue.release_retries)

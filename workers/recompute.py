@@ -1,0 +1,123 @@
+"""Recomputing vectors: claim, read, encode, publish.
+
+Several threads of a process run these loops at once. The model computes for one of them at a time, and meanwhile
+the others publish what they have and claim what comes next: that is the whole pipeline, and a single change
+passes through it without changing threads.
+"""
+
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+
+from dynrec_store import queue
+from dynrec_store.exceptions import DatabaseError
+from dynrec_store.queue import ItemRow
+from workers.context import Context, Tally
+from workers.encode import Encoded, encode_each
+from workers.encoders import Encoder, content_hash
+from workers.exceptions import EncoderError
+from workers.leases import give_back, is_rows_fault, isolated, work_through
+
+log = structlog.get_logger(__name__)
+
+
+def recompute_items(context: Context, recommender: str) -> tuple[Tally, bool]:
+    """Bring the vectors of changed items up to date; returns what was done and whether more may wait."""
+    with context.loop(recommender) as useful:
+        if not useful:
+            return Tally(), False
+        encoding = context.call(queue.encoding, recommender)
+        size = context.batch_size(f"items of {recommender}")
+        try:
+            encoder = context.encoder(encoding)
+        except EncoderError as error:
+            return _refuse(context, recommender, error), False
+
+        def recompute(token: UUID) -> Tally:
+            started = time.monotonic()
+            done = _recompute_batch(context, token, encoder) if encoder else _adopt_batch(context, token)
+            size.record(done.claimed, time.monotonic() - started)
+            return done
+
+        return work_through(context, recommender, "item", size, recompute)
+
+
+def recompute_users(context: Context, recommender: str) -> tuple[Tally, bool]:
+    """Fold new interactions into the vectors of users; returns as recompute_items."""
+    size = context.batch_size(f"users of {recommender}")
+
+    def recompute(token: UUID) -> Tally:
+        started = time.monotonic()
+        published = isolated(context, token, queue.publish_users) or 0
+        size.record(published, time.monotonic() - started)
+        return Tally(claimed=published, published=published)
+
+    return work_through(context, recommender, "user", size, recompute)
+
+
+def _recompute_batch(context: Context, token: UUID, encoder: Encoder) -> Tally:
+    rows = isolated(context, token, queue.read_items) or []
+    texts = list(dict.fromkeys(row.content for row in rows if row.needs_vector and row.content is not None))
+    started = time.monotonic()
+    encoded = encode_each(encoder, texts)
+    encoded_at = time.monotonic()
+    outcomes = _publish(context, token, rows, encoded)
+    tally = Tally(
+        claimed=len(rows),
+        encoded=len(encoded.vectors),
+        saved=sum(row.content is not None for row in rows) - len(texts),
+        published=sum(outcome in ("published", "unchanged", "removed") for outcome in outcomes.values()),
+        failed=len(rows) - len(outcomes),
+        calls=encoded.calls,
+    )
+    log.debug(
+        "items_recomputed",
+        rows=len(rows),
+        texts=len(texts),
+        encode_ms=round(1000 * (encoded_at - started), 1),
+        publish_ms=round(1000 * (time.monotonic() - encoded_at), 1),
+    )
+    return tally
+
+
+def _adopt_batch(context: Context, token: UUID) -> Tally:
+    published = isolated(context, token, queue.publish_adopted) or 0
+    return Tally(claimed=published, published=published)
+
+
+def _publish(context: Context, token: UUID, rows: Sequence[ItemRow], encoded: Encoded) -> dict[str, str]:
+    """Publish what was encoded and charge the rows whose text could not be; returns the outcome by item."""
+    good = []
+    for row in rows:
+        error = encoded.errors.get(row.content) if row.needs_vector and row.content is not None else None
+        if error is None:
+            good.append(row)
+        else:
+            context.call(queue.fail, token, [row.item_id], error, charge=True)
+    return _publish_rows(context, token, good, encoded)
+
+
+def _publish_rows(context: Context, token: UUID, rows: Sequence[ItemRow], encoded: Encoded) -> dict[str, str]:
+    """Publish rows; where PostgreSQL refuses them, half and half, until the row at fault stands alone."""
+    if not rows:
+        return {}
+    vectors = {row.content: encoded.vectors[row.content] for row in rows if row.content in encoded.vectors}
+    hashes = [content_hash(text) for text in vectors]
+    try:
+        return context.call(queue.publish_items, token, rows, hashes, list(vectors.values()))
+    except DatabaseError as error:
+        if not is_rows_fault(error):
+            raise
+        if len(rows) == 1:
+            context.call(queue.fail, token, [rows[0].item_id], str(error), charge=True)
+            return {}
+    half = len(rows) // 2
+    return _publish_rows(context, token, rows[:half], encoded) | _publish_rows(context, token, rows[half:], encoded)
+
+
+def _refuse(context: Context, recommender: str, error: EncoderError) -> Tally:
+    """Give the next batch back with what is wrong with the model, so that dynrec.failures shows it."""
+    token = context.call(queue.claim, recommender, "item", context.settings.batch_size, context.lease)
+    return give_back(context, token, error) if token else Tally()
