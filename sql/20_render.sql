@@ -45,15 +45,15 @@ create or replace function dynrec._value_expression(relation regclass, column_na
 language sql stable
 set search_path from current
 as $$
-  select case dynrec._column_type('value_column', relation, column_name)
-    when 'smallint' then format('%s.%I::double precision', alias, column_name)
-    when 'integer' then format('%s.%I::double precision', alias, column_name)
-    when 'bigint' then format('%s.%I::double precision', alias, column_name)
-    when 'boolean' then format('%s.%I::integer::double precision', alias, column_name)
-    when 'numeric' then format('least(greatest(nullif(%s.%I, ''NaN''), -1000000), 1000000)::double precision', alias, column_name)
-    when 'real' then format('least(greatest(nullif(%s.%I, ''NaN''), -1000000), 1000000)::double precision', alias, column_name)
-    when 'double precision' then format('least(greatest(nullif(%s.%I, ''NaN''), -1000000), 1000000)', alias, column_name)
+  -- greatest() passes over nulls, so they have to be told apart first
+  select case
+    when t.type in ('smallint', 'integer', 'bigint') then format(
+      'case when %1$s.%2$I is not null then least(greatest(%1$s.%2$I, -1000000), 1000000)::double precision end', alias, column_name)
+    when t.type in ('numeric', 'real', 'double precision') then format(
+      'case when %1$s.%2$I <> ''NaN'' then least(greatest(%1$s.%2$I, -1000000), 1000000)::double precision end', alias, column_name)
+    when t.type = 'boolean' then format('%s.%I::integer::double precision', alias, column_name)
   end
+  from (select dynrec._column_type('value_column', relation, column_name)) as t (type)
 $$;
 comment on function dynrec._value_expression(regclass, text, text) is
   'Internal. The expression that reads a value column as double precision, NaN as null, held within +-1e6. Null for other types.';
