@@ -230,6 +230,7 @@ begin
   r := dynrec._store_declaration(r, kinds, case when vector_column is null then encoder end, dimension);
   perform dynrec._generate(r.id);
   perform dynrec._install_triggers(r);
+  perform dynrec._ensure_history_partitions();
   perform dynrec._queue_backfill(r);
   perform dynrec._advise_indexes(r) where r.interactions is not null;
   perform dynrec._notify_wake();

@@ -9,25 +9,41 @@ as $$
 $$;
 comment on function dynrec._beat(text, text, jsonb) is 'Internal. A process says that it is alive.';
 
-create or replace function dynrec._ensure_history_partitions(months_ahead int default 3) returns void
+create or replace function dynrec._make_history_partition(parent text, part text, beginning timestamptz, ending timestamptz) returns void
 language plpgsql
 set search_path from current
 as $$
+begin
+  execute format('create table dynrec_data.%I (like dynrec_data.%I including defaults including constraints including storage)', part, parent);
+  -- rows that came while the partition was missing; the lock first, or one that comes now would make the attach fail
+  execute format('lock table dynrec_data.%I in access exclusive mode', parent || '_default');
+  execute format('with late as (delete from dynrec_data.%I where valid_to >= $1 and valid_to < $2 returning *) insert into dynrec_data.%I select * from late',
+    parent || '_default', part) using beginning, ending;
+  execute format('alter table dynrec_data.%I attach partition dynrec_data.%I for values from (%L) to (%L)', parent, part, beginning, ending);
+end
+$$;
+comment on function dynrec._make_history_partition(text, text, timestamptz, timestamptz) is
+  'Internal. A partition of a history table for a span of valid_to, with the rows of the default partition that belong there.';
+
+create or replace function dynrec._ensure_history_partitions(months_ahead int default 3) returns void
+language plpgsql
+set search_path from current
+set lock_timeout = '2s'
+as $$
 declare
   parent text;
-  month date;
+  month timestamptz;
   part text;
 begin
   foreach parent in array array['item_content_history', 'item_vector_history', 'user_vector_history'] loop
     for month in
-      select (date_trunc('month', now() at time zone 'UTC') + make_interval(months => m))::date from generate_series(0, months_ahead) m
+      select date_add(date_trunc('month', now(), 'UTC'), make_interval(months => m), 'UTC') from generate_series(0, months_ahead) m
     loop
-      part := format('%s_%s', parent, to_char(month, 'YYYY_MM'));
-      if to_regclass('dynrec_data.' || part) is null then
-        execute format('create table dynrec_data.%I (like dynrec_data.%I including defaults including constraints including storage)', part, parent);
-        execute format('alter table dynrec_data.%I attach partition dynrec_data.%I for values from (%L) to (%L)',
-          parent, part, month::timestamp at time zone 'UTC', (month + interval '1 month') at time zone 'UTC');
-      end if;
+      part := format('%s_%s', parent, to_char(month at time zone 'UTC', 'YYYY_MM'));
+      continue when to_regclass('dynrec_data.' || part) is not null;
+      perform pg_advisory_xact_lock(hashtext('dynrec.partitions'), 0);
+      continue when to_regclass('dynrec_data.' || part) is not null;
+      perform dynrec._make_history_partition(parent, part, month, date_add(month, '1 month', 'UTC'));
     end loop;
   end loop;
 end
