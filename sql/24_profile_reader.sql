@@ -41,7 +41,8 @@ begin
     from dynrec_data.change c
     where c.recommender_id = {id} and c.kind = 'user' and c.entity = for_user and c.op = 'insert';
   end if;
-  reference := greatest(stored.reference_time, least(event.latest, now()));
+  -- least() passes over nulls: a user without pending interactions stays at the time of the last one
+  reference := greatest(stored.reference_time, case when event.latest is not null then least(event.latest, now()) end);
   select sum(p.part) into profile
   from (
     select dynrec._scale(s.total, dynrec._decay(dynrec._age(reference, stored.reference_time), s.half_life)) as part
@@ -87,7 +88,8 @@ begin
       as c (op text, item_id text, event_kind text, value double precision, occurred_at timestamptz, captured_at timestamptz)
     where c.op <> 'refresh' and c.captured_at <= known_at;
   end if;
-  reference := greatest(stored.reference_time, least(event.latest, now()));
+  -- least() passes over nulls: a user without pending interactions stays at the time of the last one
+  reference := greatest(stored.reference_time, case when event.latest is not null then least(event.latest, now()) end);
   select sum(p.part) into profile
   from (
     select dynrec._scale(s.total, dynrec._decay(dynrec._age(reference, stored.reference_time), s.half_life)) as part
