@@ -23,6 +23,11 @@ as $$
     select r.*, known.embedding,
       c.content_hash as old_hash, c.features as old_features, c.valid_from as old_content_from, c.created_at as old_content_made,
       v.embedding as old_embedding, v.valid_from as old_from, v.created_at as old_made,
+      -- a version begins after the one before it, also where transactions commit in another order than they captured
+      coalesce(c.valid_from + interval '1 microsecond', (select max(h.valid_to) from dynrec_data.item_content_history h
+        where h.recommender_id = {id} and h.item_id = r.item_id)) as content_after,
+      coalesce(v.valid_from + interval '1 microsecond', (select max(h.valid_to) from dynrec_data.item_vector_history h
+        where h.model_id = {model} and h.item_id = r.item_id)) as vector_after,
       case when r.content is null then 'removed' when known.embedding is null then 'requeued'
         when v.embedding = known.embedding then 'unchanged' else 'published' end as outcome,
       clock_timestamp() as made_at
@@ -40,7 +45,7 @@ as $$
   ), content_closed as (
     insert into dynrec_data.item_content_history (recommender_id, item_id, content_hash, features, valid_from, valid_to, created_at, replaced_at)
     select {id}, j.item_id, j.old_hash, j.old_features, j.old_content_from,
-      greatest(j.captured_at, j.old_content_from + interval '1 microsecond'), j.old_content_made,
+      greatest(j.captured_at, j.content_after), j.old_content_made,
       case j.outcome when 'removed' then greatest(j.captured_at, j.old_content_made) else j.made_at end
     from judged j
     where j.old_hash is not null and (j.outcome = 'removed'
@@ -51,21 +56,21 @@ as $$
   ), content_new as (
     insert into dynrec_data.item_content as c (recommender_id, item_id, content_hash, document, features, valid_from, created_at)
     select {id}, j.item_id, j.content_hash, to_tsvector({text_search_config}, left(j.content, 100000)), j.features,
-      greatest(j.captured_at, j.old_content_from + interval '1 microsecond'), j.made_at
+      greatest(j.captured_at, j.content_after), j.made_at
     from judged j
     where j.outcome in ('published', 'unchanged') and (j.old_hash, j.old_features) is distinct from (j.content_hash, j.features)
     on conflict (recommender_id, item_id) do update set content_hash = excluded.content_hash, document = excluded.document,
       features = excluded.features, valid_from = excluded.valid_from, created_at = excluded.created_at
   ), vector_closed as (
     insert into dynrec_data.item_vector_history (model_id, item_id, embedding, valid_from, valid_to, created_at, replaced_at)
-    select {model}, j.item_id, j.old_embedding, j.old_from, greatest(j.captured_at, j.old_from + interval '1 microsecond'), j.old_made,
+    select {model}, j.item_id, j.old_embedding, j.old_from, greatest(j.captured_at, j.vector_after), j.old_made,
       case j.outcome when 'removed' then greatest(j.captured_at, j.old_made) else j.made_at end
     from judged j where j.old_embedding is not null and j.outcome in ('published', 'removed')
   ), vector_gone as (
     delete from dynrec_data.item_vector_{model} v using judged j where v.item_id = j.item_id and j.outcome = 'removed'
   ), vector_new as (
     insert into dynrec_data.item_vector_{model} as v (model_id, item_id, embedding, valid_from, created_at)
-    select {model}, j.item_id, j.embedding, greatest(j.captured_at, j.old_from + interval '1 microsecond'), j.made_at
+    select {model}, j.item_id, j.embedding, greatest(j.captured_at, j.vector_after), j.made_at
     from judged j where j.outcome = 'published' order by j.item_id
     on conflict (item_id, model_id) do update
       set embedding = excluded.embedding, valid_from = excluded.valid_from, created_at = excluded.created_at

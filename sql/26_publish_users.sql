@@ -16,7 +16,10 @@ as $$
     where c.recommender_id = {id} and c.kind = 'user' and c.entity = h.user_id
     returning c.entity as user_id, c.op, c.item_id, c.event_kind, c.value, c.occurred_at, c.captured_at
   ), old as materialized (
-    select h.user_id, h.captured_at, u.state, u.half_lives, u.reference_time, u.event_count, u.valid_from, u.created_at,
+    select h.user_id, u.state, u.half_lives, u.reference_time, u.event_count, u.valid_from, u.created_at,
+      -- a version begins after the one before it, also where transactions commit in another order than they captured
+      greatest(h.captured_at, coalesce(u.valid_from + interval '1 microsecond', (select max(p.valid_to) from dynrec_data.user_vector_history p
+        where p.model_id = {model} and p.user_id = h.user_id))) as starts_at,
       u.user_id is null or u.half_lives <> {half_lives} or exists (select from used c where c.user_id = h.user_id and c.op <> 'insert') as afresh
     from held h left join dynrec_data.user_vector_{model} u on u.user_id = h.user_id
   ), event as materialized (
@@ -29,7 +32,7 @@ as $$
     select o.*, greatest(max(e.occurred_at), case when not o.afresh then o.reference_time end) as new_reference,
       count(e.user_id) + case when o.afresh then 0 else o.event_count end as new_count
     from old o left join event e using (user_id)
-    group by o.user_id, o.captured_at, o.state, o.half_lives, o.reference_time, o.event_count, o.valid_from, o.created_at, o.afresh
+    group by o.user_id, o.starts_at, o.state, o.half_lives, o.reference_time, o.event_count, o.valid_from, o.created_at, o.afresh
   ), moved as materialized (
     select w.user_id, w.slot, sum(dynrec._scale(v.embedding, w.weight)) as total
     from (
@@ -57,7 +60,7 @@ as $$
     insert into dynrec_data.user_vector_history
       (model_id, user_id, state, half_lives, reference_time, event_count, valid_from, valid_to, created_at, replaced_at, closing_events)
     select {model}, d.user_id, d.state, d.half_lives, d.reference_time, d.event_count, d.valid_from,
-      greatest(d.captured_at, d.valid_from + interval '1 microsecond'), d.created_at, d.made_at,
+      d.starts_at, d.created_at, d.made_at,
       (select coalesce(jsonb_agg(to_jsonb(u) - 'user_id'), '[]') from used u where u.user_id = d.user_id)
     from differing d where d.state is not null
   ), gone as (
@@ -65,7 +68,7 @@ as $$
   ), stored as (
     insert into dynrec_data.user_vector_{model} as u (model_id, user_id, state, half_lives, reference_time, event_count, valid_from, created_at)
     select {model}, d.user_id, d.new_state, {half_lives}, d.new_reference, d.new_count,
-      greatest(d.captured_at, d.valid_from + interval '1 microsecond'), d.made_at
+      d.starts_at, d.made_at
     from differing d where d.new_count > 0 order by d.user_id
     on conflict (user_id, model_id) do update set state = excluded.state, half_lives = excluded.half_lives, reference_time = excluded.reference_time,
       event_count = excluded.event_count, valid_from = excluded.valid_from, created_at = excluded.created_at
