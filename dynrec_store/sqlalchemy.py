@@ -47,6 +47,7 @@ _TIME = DateTime(timezone=True)
 _ARGUMENTS: Mapping[str, TypeEngine[Any]] = {
     "recommender": Text(),
     "user_id": Text(),
+    "item": Text(),
     "item_id": Text(),
     "item_ids": ARRAY(Text()),
     "query": Text(),
@@ -123,7 +124,7 @@ def recommend_for_items(
 
 def similar_items(
     recommender: str,
-    item_id: Key,
+    item: Key,
     *,
     k: int | None = None,
     filter: str | None = None,

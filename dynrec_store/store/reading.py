@@ -79,7 +79,7 @@ class Reading(Calls):
     def similar_items(
         self,
         recommender: str,
-        item_id: Key,
+        item: Key,
         *,
         k: int = 10,
         filter: str | None = None,
@@ -88,12 +88,12 @@ class Reading(Calls):
         diversity: float = 0.0,
         as_of: datetime | None = None,
     ) -> list[Recommendation]:
-        """The items whose vectors are nearest to this item's."""
+        """The items whose vectors are nearest to this item's; DatabaseError for an item that does not exist."""
         return self._rows(
             Recommendation,
             "similar_items",
             recommender=recommender,
-            item_id=str(item_id),
+            item=str(item),
             k=k,
             filter=filter,
             filter_args=filter_args,

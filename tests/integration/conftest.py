@@ -1,0 +1,41 @@
+"""A small shop whose recommender is up to date."""
+
+from typing import LiteralString
+
+import pytest
+
+from dynrec_store import database
+from dynrec_store.store import FeatureStore
+from tests.drain import drain
+
+TABLES: LiteralString = """
+    create table product (id bigint primary key, title text, price numeric);
+    create table purchase (
+      id bigint generated always as identity primary key, user_id bigint, item_id bigint, kind text,
+      occurred_at timestamptz not null default now());
+    create index on purchase (user_id);
+    create index on purchase (item_id);
+    insert into product values
+      (1, 'red running shoes', 40), (2, 'blue running shoes', 50), (3, 'green hat', 15),
+      (4, 'warm green hat', 25), (5, 'a long coat', 120);
+    insert into purchase (user_id, item_id, kind) values (42, 1, 'buy'), (43, 3, 'view'), (44, 3, 'buy');
+"""
+
+
+@pytest.fixture
+def shop_url(database_url: str) -> str:
+    """The URL of a database with recommender 'shop' over product and purchase, everything computed."""
+    with database.connect(database_url) as connection, FeatureStore.connect(database_url) as store:
+        connection.execute(TABLES)
+        store.create_recommender(
+            "shop",
+            "public.product",
+            text_columns=["title"],
+            numeric_columns=["price"],
+            interactions="public.purchase",
+            kind_column="kind",
+            kinds={"buy": {"weight": 3, "half_life": "60 days"}},
+            encoder="hashing",
+        )
+        drain(connection)
+    return database_url
