@@ -30,7 +30,9 @@ begin
       and (o.{key} is null or n.{key} is null
         or row({watched_old})::record operator(pg_catalog.*<>) row({watched_new})::record);
   else
-    insert into dynrec_data.task (recommender_id, action) values ({id}, 'scan_items');
+    insert into dynrec_data.task (recommender_id, action)
+    select {id}, a.action from (values (1, 'scan_items'), (2, 'scan_users')) a (position, action)
+    where a.action = 'scan_items' or {has_interactions} order by a.position;
   end if;
   if found and not pg_try_advisory_xact_lock_shared({wake_key}) then
     perform pg_notify('dynrec_wake', '');
