@@ -1,0 +1,79 @@
+"""Each benchmark runs at a tiny size and says what it promises to say; how fast it was is nobody's business here."""
+
+import json
+import math
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from typer.testing import CliRunner
+
+from workers.bench import app
+
+FIELDS = {
+    "name",
+    "ratio",
+    "target",
+    "met",
+    "higher_is_better",
+    "measured",
+    "reference",
+    "unit",
+    "runs",
+    "spread",
+    "about",
+    "machine",
+}
+
+TINY = {
+    "capture": ("--rows=50", "--clients=2", "--seconds=1", "--runs=1"),
+    "freshness": ("--samples=2", "--runs=1"),
+    "backfill": ("--rows=30", "--runs=1"),
+    "recommend": ("--items=1000", "--users=3", "--runs=1"),
+}
+
+NAMES = {
+    "capture": ["capture, updates", "capture, inserts"],
+    "freshness": ["freshness, p50", "freshness, p99"],
+    "backfill": ["backfill", "backfill, HNSW index"],
+    "recommend": [
+        "recommend",
+        "recommend, events pending",
+        "recommend, growth",
+        "recall@10",
+        "recall@10, vectors replaced",
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def _server_of_the_tests(monkeypatch: pytest.MonkeyPatch, empty_database_url: str) -> Iterator[None]:
+    monkeypatch.setenv("DYNREC_DATABASE_URL", empty_database_url)
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
+def test_one_object_a_line(name: str) -> None:
+    done = CliRunner().invoke(app, [name, *TINY[name], "--json"], catch_exceptions=False)
+    figures = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [figure["name"] for figure in figures] == NAMES[name]
+    for figure in figures:
+        assert set(figure) == FIELDS
+        assert math.isfinite(figure["ratio"])
+        assert figure["spread"][0] <= figure["ratio"] <= figure["spread"][1]
+        assert figure["met"] is (None if figure["target"] is None else _met(figure))
+
+
+@pytest.mark.slow
+def test_table_names_ratio_and_target() -> None:
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["capture", *TINY["capture"]], catch_exceptions=False)
+    assert "capture, updates" in done.stdout
+    assert "≥ 0.9" in done.stdout
+
+
+def _met(figure: dict[str, float]) -> bool:
+    if figure["higher_is_better"]:
+        return figure["ratio"] >= figure["target"]
+    return figure["ratio"] <= figure["target"]

@@ -1,0 +1,98 @@
+"""The command line: dynrec bench capture | freshness | backfill | recommend | all."""
+
+import logging
+import sys
+from typing import Annotated
+
+import structlog
+import typer
+
+from dynrec_store.settings import load_settings
+from workers.bench.backfill import backfill as bench_backfill
+from workers.bench.capture import capture as bench_capture
+from workers.bench.freshness import freshness as bench_freshness
+from workers.bench.recommend import recommend as bench_recommend
+from workers.bench.report import show
+
+app = typer.Typer(
+    help="Measure this machine: each figure beside its reference, taken in turn in the same run.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Runs = Annotated[int, typer.Option(min=1, help="How often each is measured, in turn with its reference.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")]
+
+
+@app.callback()
+def _quiet() -> None:
+    """Keep stdout for the figures: only warnings are logged, to stderr."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
+
+
+@app.command()
+def capture(
+    *,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of the table.")] = 10_000,
+    clients: Annotated[int, typer.Option(min=1, help="Connections that write.")] = 16,
+    seconds: Annotated[int, typer.Option(min=1, help="Length of a run.")] = 5,
+    runs: Runs = 5,
+    json: Json = False,
+) -> None:
+    """Writing: transactions per second with capture on, a dispatcher listening, against neither."""
+    show(bench_capture(load_settings(), rows=rows, clients=clients, seconds=seconds, runs=runs), as_json=json)
+
+
+@app.command()
+def freshness(
+    *,
+    samples: Annotated[int, typer.Option(min=1, help="Changes in a run.")] = 40,
+    runs: Runs = 5,
+    json: Json = False,
+) -> None:
+    """Freshness: commit to new vector visible on an idle system, against encoding one text and one commit."""
+    show(bench_freshness(load_settings(), samples=samples, runs=runs), as_json=json)
+
+
+@app.command()
+def backfill(
+    *,
+    rows: Annotated[int, typer.Option(min=1, help="Items, each with a text of its own.")] = 10_000,
+    runs: Runs = 3,
+    json: Json = False,
+) -> None:
+    """Backfill: texts per second until every vector is current, against the bare model."""
+    show(bench_backfill(load_settings(), rows=rows, runs=runs), as_json=json)
+
+
+@app.command()
+def recommend(
+    *,
+    items: Annotated[int, typer.Option(min=1000, max=10_000_000)] = 100_000,
+    users: Annotated[int, typer.Option(min=1, help="Calls in a run, each for another user.")] = 200,
+    runs: Runs = 5,
+    json: Json = False,
+) -> None:
+    """Reading: dynrec.recommend against the hand-written query; its growth; recall of the index."""
+    show(bench_recommend(load_settings(), items=items, users=users, runs=runs), as_json=json)
+
+
+@app.command(name="all")
+def everything(
+    *,
+    rows: Annotated[int, typer.Option(min=1, help="Items that are encoded in the backfill.")] = 10_000,
+    items: Annotated[int, typer.Option(min=1000, max=10_000_000, help="Items to recommend from.")] = 100_000,
+    json: Json = False,
+) -> None:
+    """All of them, one after the other, each with its own defaults."""
+    settings = load_settings()
+    figures = [
+        *bench_capture(settings, rows=10_000, clients=16, seconds=5, runs=5),
+        *bench_freshness(settings, samples=40, runs=5),
+        *bench_backfill(settings, rows=rows, runs=3),
+        *bench_recommend(settings, items=items, users=200, runs=5),
+    ]
+    show(figures, as_json=json)

@@ -1,0 +1,106 @@
+"""Measuring one thing against another in the same run: in turn, several times, and never one time alone."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured, beside its reference; `measured[i]` and `reference[i]` were taken one after the other."""
+
+    name: str
+    about: str  # what against what
+    measured: tuple[float, ...]  # one value a run, in `unit`
+    reference: tuple[float, ...]  # the same
+    unit: str
+    higher_is_better: bool
+    target: float | None  # bound of the ratio; None: nothing is promised
+
+    @property
+    def ratios(self) -> list[float]:
+        """measured / reference of each run."""
+        return [ours / theirs for ours, theirs in zip(self.measured, self.reference, strict=True)]
+
+    @property
+    def ratio(self) -> float:
+        """The median of the ratios."""
+        return statistics.median(self.ratios)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the median is on the target's right side; None without a target."""
+        if self.target is None:
+            return None
+        return self.ratio >= self.target if self.higher_is_better else self.ratio <= self.target
+
+    def as_json(self) -> dict[str, object]:
+        """One line of the output of --json."""
+        return {
+            "name": self.name,
+            "ratio": round(self.ratio, 4),
+            "target": self.target,
+            "met": self.met,
+            "higher_is_better": self.higher_is_better,
+            "measured": round(statistics.median(self.measured), 4),
+            "reference": round(statistics.median(self.reference), 4),
+            "unit": self.unit,
+            "runs": len(self.measured),
+            "spread": [round(min(self.ratios), 4), round(max(self.ratios), 4)],
+            "about": self.about,
+            "machine": machine(),
+        }
+
+
+Values = tuple[tuple[float, ...], tuple[float, ...]]  # measured, reference
+
+
+def in_turn(
+    runs: int, measured: Callable[[], float], reference: Callable[[], float], advance: Callable[[], object]
+) -> Values:
+    """Run both `runs` times, as A B, B A, A B …, so that a machine that slows down slows both."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    for run in range(runs):
+        first, second = (measured, reference) if run % 2 == 0 else (reference, measured)
+        values = (first(), second())
+        ours.append(values[run % 2])
+        theirs.append(values[1 - run % 2])
+        advance()
+    return tuple(ours), tuple(theirs)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """How long a call takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def p50(values: Sequence[float]) -> float:
+    """The median."""
+    return statistics.median(values)
+
+
+def p99(values: Sequence[float]) -> float:
+    """The value that one in a hundred exceeds; the largest among fewer than a hundred."""
+    return sorted(values)[min(len(values) - 1, int(0.99 * len(values)))]
+
+
+def machine() -> str:
+    """The machine in words: processor, usable cores, load before the run."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {usable} cores, load {os.getloadavg()[0]:.1f}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

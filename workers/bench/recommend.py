@@ -1,0 +1,145 @@
+"""Reading: dynrec.recommend beside the query that one would write by hand, its growth, and the index's recall."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import LiteralString
+
+from psycopg import sql
+
+from dynrec_store import queue
+from dynrec_store.database import translated_errors
+from dynrec_store.queue import Connection
+from dynrec_store.settings import Settings
+from workers.bench import catalogue
+from workers.bench.catalogue import Catalogue
+from workers.bench.measure import Figure, in_turn, p50, seconds
+from workers.bench.place import bench_database, url_of
+from workers.bench.report import Advance, progress
+
+SMALL = 10_000  # items of the catalogue that growth is measured against
+
+Rows = list[tuple[object, ...]]
+Search = Callable[[str], Rows]  # from a user to ten (item_id, score)
+
+# What an application would write that has the user's vector at hand; with the settings that dynrec searches with.
+_BY_HAND: LiteralString = """
+    select v.item_id, -(v.embedding::vector(64) <#> %(query)s) as score from {vectors} v
+    where v.item_id not in (select e.item_id::text from {events} e where e.user_id = %(user)s)
+    order by v.embedding::vector(64) <#> %(query)s limit 10
+"""
+
+# Ordered by an expression that no index has: exact.
+_EXACT: LiteralString = """
+    select v.item_id, -(v.embedding <#> %(query)s) as score from {vectors} v
+    where v.item_id not in (select e.item_id::text from {events} e where e.user_id = %(user)s)
+    order by score desc limit 10
+"""
+
+
+def recommend(settings: Settings, *, items: int, users: int, runs: int) -> list[Figure]:
+    """p50 of a call over `items` vectors of 64 for users with 50 recent events, against the hand-written query.
+
+    Twice: for users whose events are in their stored vectors, and for users whose 50 events no worker has seen.
+    Then recommend at `items` against itself at 10,000, and recall@10 of both catalogues, of the small one after
+    every vector was replaced once.
+    """
+    small = min(SMALL, items)
+    steps = catalogue.steps(items) + 2 * catalogue.steps(small) + 3 * runs
+    with (
+        bench_database(settings) as own,
+        progress(f"recommend, {items:,} items", steps) as advance,
+        queue.connect(url_of(own), application_name="dynrec bench") as connection,
+    ):
+        settled = [f"user {number}" for number in range(users)]
+        pending = [f"new user {number}" for number in range(users)]
+        much = catalogue.make(connection, "large", items, settled, advance)
+        little = catalogue.make(connection, "small", small, settled, advance)
+        catalogue.add_users(connection, much, pending)
+        figures = [
+            _against_by_hand(connection, much, "recommend", settled, runs, advance),
+            _against_by_hand(connection, much, "recommend, events pending", pending, runs, advance),
+            _growth(connection, (much, little), settled, runs, advance),
+            _recall(connection, much, "recall@10", settled),
+        ]
+        catalogue.replace_vectors(connection, little, advance)
+        return [*figures, _recall(connection, little, "recall@10, vectors replaced", settled)]
+
+
+def _against_by_hand(
+    connection: Connection, where: Catalogue, name: str, users: Sequence[str], runs: int, advance: Advance
+) -> Figure:
+    _set_as_dynrec(connection)
+    ours = partial(_median_ms, _recommend(connection, where), users)
+    by_hand = partial(_median_ms, _given_vector(connection, where, _BY_HAND, users), users)
+    return Figure(
+        name,
+        f"p50 over {where.items:,} items against the hand-written query",
+        *in_turn(runs, ours, by_hand, advance),
+        unit="ms",
+        higher_is_better=False,
+        target=1.3,
+    )
+
+
+def _growth(
+    connection: Connection, catalogues: tuple[Catalogue, Catalogue], users: Sequence[str], runs: int, advance: Advance
+) -> Figure:
+    much, little = (partial(_median_ms, _recommend(connection, where), users) for where in catalogues)
+    return Figure(
+        "recommend, growth",
+        f"p50 over {catalogues[0].items:,} items against {catalogues[1].items:,}",
+        *in_turn(runs, much, little, advance),
+        unit="ms",
+        higher_is_better=False,
+        target=3.0,
+    )
+
+
+def _recall(connection: Connection, where: Catalogue, name: str, users: Sequence[str]) -> Figure:
+    ours, exact = _recommend(connection, where), _given_vector(connection, where, _EXACT, users)
+    found = [len(_items(ours(user)) & _items(exact(user))) / 10 for user in users]
+    return Figure(
+        name,
+        f"dynrec.recommend over {where.items:,} items against exact search, mean of {len(users)} users",
+        (sum(found) / len(found),),
+        (1.0,),
+        unit="",
+        higher_is_better=True,
+        target=0.95,
+    )
+
+
+def _recommend(connection: Connection, where: Catalogue) -> Search:
+    statement = "select item_id, score from dynrec.recommend(%s, %s, 10)"
+    return lambda user: connection.execute(statement, [where.name, user], prepare=True).fetchall()
+
+
+def _given_vector(connection: Connection, where: Catalogue, template: LiteralString, users: Sequence[str]) -> Search:
+    vectors = {user: _user_vector(connection, where, user) for user in users}
+    statement = sql.SQL(template).format(vectors=where.vectors, events=where.events)
+
+    def search(user: str) -> Rows:
+        return connection.execute(statement, {"query": vectors[user], "user": user}, prepare=True).fetchall()
+
+    return search
+
+
+def _user_vector(connection: Connection, where: Catalogue, user: str) -> object:
+    row = connection.execute("select dynrec.user_vector_at(%s, %s)", [where.name, user]).fetchone()
+    assert row is not None  # noqa: S101 - a select without from has one row
+    return row[0]
+
+
+def _set_as_dynrec(connection: Connection) -> None:
+    with translated_errors():
+        connection.execute("set hnsw.ef_search = 100")
+        connection.execute("set hnsw.iterative_scan = 'strict_order'")
+
+
+def _median_ms(search: Search, users: Sequence[str]) -> float:
+    with translated_errors():
+        return p50([1000 * seconds(partial(search, user)) for user in users])
+
+
+def _items(rows: Rows) -> set[object]:
+    return {item for item, _ in rows}
