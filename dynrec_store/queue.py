@@ -59,9 +59,15 @@ class ItemRow:
 
 
 def connect(url: str, *, application_name: str) -> Connection:
-    """Open a connection that vectors can be sent over; each statement commits by itself."""
+    """Open a connection that vectors can be sent over; each statement commits by itself.
+
+    No commit waits for the disk: a crash of the server takes back a publish together with the deletion of its
+    changes, which are then in the queue again.
+    """
     connection = database.connect(url, application_name=application_name)
     try:
+        with translated_errors():
+            connection.execute("set synchronous_commit = off")
         _register_vector(connection)
     except BaseException:
         connection.close()

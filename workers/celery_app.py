@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from celery import Celery
 
+from dynrec_store.exceptions import ConfigurationError
 from dynrec_store.settings import Settings
 
 ENCODE: Final = "encode"  # items: machines with an accelerator take it
@@ -20,7 +21,8 @@ RUN_TASKS: Final = "dynrec.run_tasks"
 MAINTAIN: Final = "dynrec.maintain"
 
 HINT_SECONDS = 10.0  # a hint that nobody took for so long is forgotten; clocks may differ by less than this
-MEMORY = "memory://"
+MEMORY: Final = "memory://"
+MEMORY_TRANSPORT: Final = "workers.memory:Transport"
 
 
 def make_app(settings: Settings) -> Celery:
@@ -29,6 +31,7 @@ def make_app(settings: Settings) -> Celery:
     app.conf.update(
         accept_content=["json"],
         broker_connection_retry_on_startup=True,
+        broker_transport=MEMORY_TRANSPORT if settings.broker_url.startswith(MEMORY) else None,
         broker_connection_timeout=2,
         broker_transport_options=_transport_options(settings.broker_url),
         task_acks_late=True,
@@ -47,15 +50,22 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
+def check_broker(settings: Settings) -> None:
+    """Refuse a broker that other processes cannot reach."""
+    if settings.broker_url.startswith(MEMORY):
+        raise ConfigurationError(
+            f"broker_url {settings.broker_url!r} reaches this process only: set DYNREC_BROKER_URL to a broker for "
+            "dispatcher and workers, such as redis://localhost:6379/0, or run both in one process with `dynrec up`"
+        )
+
+
 def send_hint(app: Celery, task: str, *arguments: str) -> None:
     """Send a hint; raises kombu's OperationalError if the broker cannot be reached."""
     app.send_task(task, arguments, expires=HINT_SECONDS, retry=True, retry_policy={"max_retries": 1})
 
 
 def _transport_options(broker_url: str) -> dict[str, Any]:
-    if broker_url.startswith(MEMORY):
-        return {"polling_interval": 0.001}  # seconds; the default of a second would be felt
     if broker_url.startswith(("redis", "valkey")):
         # an unacknowledged hint comes back when the dispatcher has long sent others
         return {"visibility_timeout": 600, "socket_connect_timeout": 2, "socket_keepalive": True}
-    return {}
+    return {"polling_interval": 0.01}  # seconds, where a transport has to look for messages; by default every second

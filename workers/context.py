@@ -9,12 +9,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 
+import structlog
+
 from dynrec_store import queue
+from dynrec_store.exceptions import DynrecError
 from dynrec_store.queue import Encoding
 from dynrec_store.settings import Settings
 from workers.batch_size import BatchSize
 from workers.connections import Connections
 from workers.encoders import Encoder, load_encoder
+
+log = structlog.get_logger(__name__)
 
 LOOPS = 2  # for each recommender: while one encodes, the other publishes and claims
 
@@ -64,8 +69,11 @@ class Context:
 
     def preload(self) -> None:
         """Load the encoders of all recommenders, so that the first change does not wait for them."""
-        for encoding in self.call(queue.encoders_in_use):
-            self.encoder(encoding)
+        try:
+            for encoding in self.call(queue.encoders_in_use):
+                self.encoder(encoding)
+        except DynrecError as error:  # the first batch meets it again, and gives it to whoever asks for failures
+            log.warning("encoder_not_loaded", reason=str(error))
 
     def batch_size(self, purpose: str) -> BatchSize:
         """The batch size of a purpose, which adapts to how long its batches take."""

@@ -1,4 +1,4 @@
-"""A Celery worker with threads that can be ended from outside, without Celery's signal handlers."""
+"""A Celery worker over the in-memory broker that can be ended from outside, without Celery's signal handlers."""
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +9,7 @@ from celery.concurrency.thread import ApplyResult, TaskPool
 from celery.worker import WorkController
 
 from dynrec_store.exceptions import DynrecError
+from workers.memory import BELL
 
 THREADS = 8  # most wait for PostgreSQL, one computes
 
@@ -71,3 +72,4 @@ class Worker(WorkController):  # type: ignore[misc]  # celery has no types
     def end(self) -> None:
         """Finish the tasks at hand and let `work` return."""
         self.stop()
+        BELL.ring()

@@ -5,8 +5,10 @@ may run: a hint too many is harmless. It holds nothing that a restart of it, of 
 could lose.
 """
 
+import signal
 import threading
 import time
+from types import FrameType
 
 import structlog
 import tenacity
@@ -14,8 +16,11 @@ from celery import Celery
 
 from dynrec_store import database, queue
 from dynrec_store.exceptions import BusyError, ConnectionFailedError
+from dynrec_store.logs import configure_logging
 from dynrec_store.queue import Connection, Pending
 from dynrec_store.settings import Settings
+from dynrec_store.target import target_database
+from workers.celery_app import check_broker, make_app
 from workers.chores import Chores
 from workers.context import process_name
 from workers.hints import Hints
@@ -107,3 +112,18 @@ class Dispatcher:
         """Seconds between looks: short while things change, longer when a look costs much or finds nothing new."""
         patient = min(max(self._settings.poll_seconds, quiet / 20), max(LONGEST_POLL, self._settings.poll_seconds))
         return max(patient, LOOK_SHARE * self._look_seconds)
+
+
+def run_dispatcher(settings: Settings) -> None:
+    """Dispatch until SIGTERM or ctrl-c; raises ConfigurationError for a broker that reaches nobody else."""
+    check_broker(settings)
+    configure_logging(settings)
+    with target_database(settings) as url:
+        dispatcher = Dispatcher(settings, url, make_app(settings))
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            dispatcher.stop()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        dispatcher.run()
