@@ -137,6 +137,21 @@ as $$
 $$;
 comment on function dynrec._missing_triggers(dynrec_data.recommender) is 'Internal. Wanted triggers that are absent or disabled.';
 
+create or replace function dynrec._stray_triggers(r dynrec_data.recommender)
+returns table (relation regclass, trigger_name text)
+language sql stable
+set search_path from current
+as $$
+  select t.tgrelid::regclass, t.tgname
+  from pg_trigger t
+  where t.tgparentid = 0
+    and t.tgfoid in (to_regprocedure(format('dynrec_data.capture_items_%s()', r.id)),
+      to_regprocedure(format('dynrec_data.capture_interactions_%s()', r.id)))
+    and not exists (select from dynrec._wanted_triggers(r) w where w.relation = t.tgrelid and w.trigger_name = t.tgname)
+$$;
+comment on function dynrec._stray_triggers(dynrec_data.recommender) is
+  'Internal. Triggers of a recommender on tables that are no longer part of its sources, such as detached partitions.';
+
 create or replace function dynrec._install_triggers(r dynrec_data.recommender) returns int
 language plpgsql
 set search_path from current
@@ -145,8 +160,12 @@ set client_min_messages = 'warning'
 as $$
 declare
   wanted record;
+  stray record;
   installed int := 0;
 begin
+  for stray in select * from dynrec._stray_triggers(r) loop
+    execute format('drop trigger %I on %s', stray.trigger_name, dynrec._qualified(stray.relation));
+  end loop;
   for wanted in select * from dynrec._missing_triggers(r) loop
     execute format('drop trigger if exists %I on %s', wanted.trigger_name, dynrec._qualified(wanted.relation));
     execute wanted.statement;
@@ -156,7 +175,7 @@ begin
 end
 $$;
 comment on function dynrec._install_triggers(dynrec_data.recommender) is
-  'Internal. Creates the missing triggers and returns how many; waits at most 10 s for each lock.';
+  'Internal. Drops stray triggers, creates the missing ones and returns how many; waits at most 10 s for each lock.';
 
 create or replace function dynrec._remove_triggers(recommender_id int) returns void
 language plpgsql
