@@ -81,14 +81,17 @@ as $$
     where {has_interactions} and j.lane <> 1 and (j.outcome = 'published' or j.outcome = 'removed' and j.old_embedding is not null)
   ), used as (
     delete from dynrec_data.change c using judged j
-    where c.recommender_id = {id} and c.kind = 'item' and c.entity = j.item_id and c.id = any (j.change_ids) and j.outcome <> 'requeued'
+    where c.recommender_id = {id} and c.kind = 'item' and c.entity = j.item_id and c.id = any (j.change_ids) and j.outcome <> 'requeued' returning 1
+  ), unlocked as materialized (
+    -- changes go before leases and retries: a claim locks changes first, too, and then looks for the lease
+    select count(*) from used
   ), released as (
-    delete from dynrec_data.lease l using held h where l.recommender_id = {id} and l.kind = 'item' and l.entity = h.item_id
+    delete from dynrec_data.lease l using unlocked, held h where l.recommender_id = {id} and l.kind = 'item' and l.entity = h.item_id
   ), forgiven as (
-    delete from dynrec_data.retry r using judged j
+    delete from dynrec_data.retry r using unlocked, judged j
     where r.recommender_id = {id} and r.kind = 'item' and r.entity = j.item_id and j.outcome <> 'requeued'
   ), revived as (
-    delete from dynrec_data.dead_letter d using judged j
+    delete from dynrec_data.dead_letter d using unlocked, judged j
     where d.recommender_id = {id} and d.kind = 'item' and d.entity = j.item_id and j.outcome <> 'requeued'
   )
   select given.item_id, coalesce(j.outcome, 'superseded')

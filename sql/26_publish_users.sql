@@ -82,12 +82,15 @@ as $$
     where u.op <> 'refresh'
     group by u.item_id order by u.item_id
     on conflict (recommender_id, item_id) do update set score = p.score + excluded.score, event_count = p.event_count + excluded.event_count
+  ), unlocked as materialized (
+    -- changes go before leases and retries: a claim locks changes first, too, and then looks for the lease
+    select count(*) from used
   ), released as (
-    delete from dynrec_data.lease l using held h where l.recommender_id = {id} and l.kind = 'user' and l.entity = h.user_id
+    delete from dynrec_data.lease l using unlocked, held h where l.recommender_id = {id} and l.kind = 'user' and l.entity = h.user_id
   ), forgiven as (
-    delete from dynrec_data.retry t using held h where t.recommender_id = {id} and t.kind = 'user' and t.entity = h.user_id
+    delete from dynrec_data.retry t using unlocked, held h where t.recommender_id = {id} and t.kind = 'user' and t.entity = h.user_id
   ), revived as (
-    delete from dynrec_data.dead_letter x using held h where x.recommender_id = {id} and x.kind = 'user' and x.entity = h.user_id
+    delete from dynrec_data.dead_letter x using unlocked, held h where x.recommender_id = {id} and x.kind = 'user' and x.entity = h.user_id
   )
   select count(*) from held
 $$;

@@ -1,5 +1,5 @@
 -- The queue: claim, fail, expire. A change stays until the publish that used it deletes exactly it, so losing a worker loses nothing.
--- Lanes: 0 live, 1 backfill, 8 suspects that are claimed alone, 9 parked until their retry is due.
+-- Lanes: 0 live, 1 backfill, 8 suspects that are claimed alone, 9 parked until their retry is due or, of dead letters, until they are brought back.
 
 create or replace function dynrec._lease_head(
   recommender_id int, kind text, lowest_lane smallint, highest_lane smallint, batch_size int, token uuid, lease interval)
@@ -74,7 +74,7 @@ as $$
 $$;
 comment on function dynrec._put_back(int, text, text, smallint) is 'Internal. Moves the changes of an entity to a lane.';
 
-create or replace function dynrec._bury(recommender_id int, kind text, entity text, attempts smallint, error text) returns void
+create or replace function dynrec._bury(recommender_id int, kind text, entity text, change_ids bigint[], attempts smallint, error text) returns void
 language sql
 set search_path from current
 as $$
@@ -84,10 +84,12 @@ as $$
     do update set attempts = excluded.attempts, error = excluded.error, failed_at = clock_timestamp();
   delete from dynrec_data.retry r
   where r.recommender_id = _bury.recommender_id and r.kind = _bury.kind and r.entity = _bury.entity;
-  delete from dynrec_data.change c
-  where c.recommender_id = _bury.recommender_id and c.kind = _bury.kind and c.entity = _bury.entity
+  -- the changes stay: reads fold them in, popularity has not counted them, and the next change of the entity takes them along
+  update dynrec_data.change c set lane = 9
+  where c.recommender_id = _bury.recommender_id and c.kind = _bury.kind and c.entity = _bury.entity and c.id = any (_bury.change_ids)
 $$;
-comment on function dynrec._bury(int, text, text, smallint, text) is 'Internal. Makes a dead letter of an entity; dynrec.retry_failed brings it back.';
+comment on function dynrec._bury(int, text, text, bigint[], smallint, text) is
+  'Internal. Makes a dead letter of an entity and parks the changes that were tried; dynrec.retry_failed brings it back, and so does a new change.';
 
 create or replace function dynrec._fail(token uuid, entities text[], error text, charge boolean) returns void
 language plpgsql
@@ -98,14 +100,14 @@ declare
   attempts_now smallint;
 begin
   for failed in
-    select l.recommender_id, l.kind, l.entity, l.attempts, l.lane, (r.options ->> 'max_attempts')::int as max_attempts
+    select l.recommender_id, l.kind, l.entity, l.attempts, l.change_ids, (r.options ->> 'max_attempts')::int as max_attempts
     from dynrec_data.lease l join dynrec_data.recommender r on r.id = l.recommender_id
     where l.token = _fail.token and l.entity = any (entities)
     order by l.entity for update of l
   loop
     attempts_now := failed.attempts + charge::int;
     if charge and attempts_now >= failed.max_attempts then
-      perform dynrec._bury(failed.recommender_id, failed.kind, failed.entity, attempts_now, error);
+      perform dynrec._bury(failed.recommender_id, failed.kind, failed.entity, failed.change_ids, attempts_now, error);
     else
       -- exponential backoff with full jitter: 1 s, 2 s, 4 s … at most 5 minutes
       insert into dynrec_data.retry as t (recommender_id, kind, entity, attempts, not_before, error)
@@ -133,10 +135,14 @@ as $$
   ), looked_at as (
     update dynrec_data.retry r set not_before = 'infinity'
     from due d where r.recommender_id = d.recommender_id and r.kind = d.kind and r.entity = d.entity
+  ), parked as materialized (
+    -- a publish may be deleting it, and will want the row of retry next: do not wait
+    select c.id, d.* from dynrec_data.change c join due d on c.recommender_id = d.recommender_id and c.kind = d.kind and c.entity = d.entity
+    where c.lane = 9 for update of c skip locked
   ), moved as (
     -- a row that failed by its own fault is tried alone, so that it cannot take others with it again
-    update dynrec_data.change c set lane = case when d.attempts > 1 then 8 else 0 end
-    from due d where c.recommender_id = d.recommender_id and c.kind = d.kind and c.entity = d.entity and c.lane = 9
+    update dynrec_data.change c set lane = case when p.attempts > 1 then 8 else 0 end
+    from parked p where c.recommender_id = p.recommender_id and c.kind = p.kind and c.entity = p.entity and c.id = p.id
     returning 1
   )
   select count(*) from moved
@@ -149,19 +155,17 @@ set search_path from current
 as $$
 declare
   expired record;
-  total bigint := 0;
+  ended tid[] := '{}';
 begin
   for expired in
-    select l.recommender_id, l.kind, l.entity, l.attempts, l.lane, (r.options ->> 'max_attempts')::int as max_attempts
+    select l.ctid, l.recommender_id, l.kind, l.entity, l.attempts, l.change_ids, (r.options ->> 'max_attempts')::int as max_attempts
     from dynrec_data.lease l join dynrec_data.recommender r on r.id = l.recommender_id
     where l.deadline < clock_timestamp()
     order by l.recommender_id, l.kind, l.entity for update of l skip locked
   loop
-    delete from dynrec_data.lease l
-    where l.recommender_id = expired.recommender_id and l.kind = expired.kind and l.entity = expired.entity;
-    total := total + 1;
+    ended := ended || expired.ctid;
     if expired.attempts + 1 >= expired.max_attempts then
-      perform dynrec._bury(expired.recommender_id, expired.kind, expired.entity, (expired.attempts + 1)::smallint,
+      perform dynrec._bury(expired.recommender_id, expired.kind, expired.entity, expired.change_ids, (expired.attempts + 1)::smallint,
         'the lease expired: the worker died or hung on this entity');
     else
       insert into dynrec_data.retry as t (recommender_id, kind, entity, attempts, not_before, error)
@@ -172,7 +176,9 @@ begin
       end if;
     end if;
   end loop;
-  return total;
+  -- at the end: a claim that waits for one of these leases may have locked changes that are moved above
+  delete from dynrec_data.lease l where l.ctid = any (ended);
+  return cardinality(ended);
 end
 $$;
 comment on function dynrec._expire_leases() is

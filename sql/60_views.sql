@@ -6,7 +6,7 @@ select r.name as recommender, c.kind, case c.lane when 0 then 'live' when 1 then
 from dynrec_data.change c join dynrec_data.recommender r on r.id = c.recommender_id
 group by r.name, c.kind, c.lane;
 comment on view dynrec.queue is
-  'Changes that wait or are being worked on, by recommender, kind (item, user) and lane (live, backfill, alone: suspects tried singly, parked: backing off).';
+  'Changes that wait or are being worked on, by recommender, kind (item, user) and lane (live, backfill, alone: suspects tried singly, parked: backing off or given up).';
 
 create or replace view dynrec.failures as
 select r.name as recommender, f.kind, f.entity, f.state, f.attempts, f.error, f.at

@@ -84,17 +84,28 @@ begin
   if recommender is not null then
     perform dynrec._recommender(recommender);
   end if;
+  -- rows that others have locked are being published or given back just now: never waited for
   with chosen as (
     select r.id from dynrec_data.recommender r where retry_failed.recommender is null or r.name = retry_failed.recommender
   ), dead as (
-    delete from dynrec_data.dead_letter d using chosen c where d.recommender_id = c.id returning d.recommender_id, d.kind, d.entity
+    delete from dynrec_data.dead_letter d using (
+      select f.* from dynrec_data.dead_letter f join chosen c on f.recommender_id = c.id for update of f skip locked) f
+    where d.recommender_id = f.recommender_id and d.kind = f.kind and d.entity = f.entity
+    returning d.recommender_id, d.kind, d.entity
   ), waiting as (
-    delete from dynrec_data.retry t using chosen c where t.recommender_id = c.id returning t.recommender_id, t.kind, t.entity
+    delete from dynrec_data.retry t using (
+      select f.* from dynrec_data.retry f join chosen c on f.recommender_id = c.id for update of f skip locked) f
+    where t.recommender_id = f.recommender_id and t.kind = f.kind and t.entity = f.entity
+    returning t.recommender_id, t.kind, t.entity
+  ), parked as materialized (
+    -- whatever lane they were in when this began: a failure may have parked them since
+    select c.id, c.recommender_id, c.kind, c.entity
+    from (select * from dead union select * from waiting) b
+    join dynrec_data.change c on c.recommender_id = b.recommender_id and c.kind = b.kind and c.entity = b.entity
+    for update of c skip locked
   ), unparked as (
-    update dynrec_data.change c set lane = 0 from waiting w
-    where c.recommender_id = w.recommender_id and c.kind = w.kind and c.entity = w.entity and c.lane >= 8
-  ), queued as (
-    insert into dynrec_data.change (recommender_id, kind, entity, op) select d.recommender_id, d.kind, d.entity, 'refresh' from dead d
+    update dynrec_data.change c set lane = 0 from parked p
+    where c.recommender_id = p.recommender_id and c.kind = p.kind and c.entity = p.entity and c.id = p.id
   )
   select (select count(*) from dead) + (select count(*) from waiting) into brought_back;
   perform dynrec._notify_wake();
