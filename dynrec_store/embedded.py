@@ -92,7 +92,7 @@ class EmbeddedPostgres:
 
     def start(self) -> None:
         """Make the cluster if there is none, start the server unless it runs, and count as one of its users."""
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         with self._start_lock():
             if postmaster.running(self.pgdata) is None:
                 binaries = locate(self._package, self.data_dir)
@@ -118,15 +118,33 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Stop the server even if others use it: clients are disconnected, the data stay."""
+        if not self.data_dir.exists():
+            return
         with self._start_lock():
             postmaster.stop(self.pgdata)
             if self._users_lock is not None:
                 self._users_lock.close()
                 self._users_lock = None
 
+    def _make_folder(self) -> None:
+        try:
+            self.data_dir.mkdir(parents=True)
+        except FileExistsError:
+            return
+        except PermissionError as error:
+            raise EmbeddedServerError(f"{error}: choose another data_dir (DYNREC_DATA_DIR)") from error
+        if os.geteuid() == 0:
+            self.data_dir.chmod(0o755)  # whatever our umask says, the server's user has to come through
+
     @contextmanager
     def _start_lock(self) -> Iterator[None]:
-        with (self.data_dir / "start.lock").open("ab") as lock:
+        try:
+            lock = (self.data_dir / "start.lock").open("ab")
+        except PermissionError as error:
+            raise EmbeddedServerError(
+                f"{error}: the embedded server there belongs to another user; choose another data_dir (DYNREC_DATA_DIR)"
+            ) from error
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -172,7 +190,8 @@ class EmbeddedPostgres:
         run.mkdir(mode=0o700, exist_ok=True)
         own(run)
         port_file = self.data_dir / "port"
-        port = _free_port(int(port_file.read_text()) if port_file.exists() else 0)
+        remembered = port_file.read_text() if port_file.exists() else ""
+        port = _free_port(int(remembered) if remembered.isdecimal() else 0)
         port_file.write_text(str(port))
         fits = len(os.fsencode(run / f".s.PGSQL.{port}")) <= _SOCKET_PATH_LIMIT
         postmaster.start(binaries, self.pgdata, run if fits else None, port)

@@ -233,3 +233,18 @@ def test_a_long_path_goes_without_a_socket(open_folder: Path, postgres_package: 
     with EmbeddedPostgres(deep, package=postgres_package, settings=SETTINGS) as server:
         assert answer(server.url, "select 1") == 1
     shutil.rmtree(deep)
+
+
+@as_root
+def test_a_strict_umask_does_not_lock_the_server_out(embedded: EmbeddedPostgres) -> None:
+    before = os.umask(0o077)
+    try:
+        with embedded as server:
+            assert answer(server.url, "select 1") == 1
+    finally:
+        os.umask(before)
+
+
+def test_stopping_what_never_ran_is_nothing(embedded: EmbeddedPostgres) -> None:
+    embedded.stop()
+    embedded.release()

@@ -1,4 +1,4 @@
-"""The revisions lead exactly to the tables that dynrec_store/tables.py describes."""
+"""The revisions lead exactly to the tables that the package dynrec_store.tables describes."""
 
 from collections.abc import Callable
 from typing import Any
