@@ -15,7 +15,7 @@ import psycopg
 from pgvector import Vector
 from pgvector.psycopg.vector import register_vector_info
 from psycopg import sql
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row, scalar_row, tuple_row
 from psycopg.types import TypeInfo
 from psycopg.types.json import Jsonb
 
@@ -122,6 +122,22 @@ def claim(connection: Connection, recommender: str, kind: Kind, batch_size: int,
     """Lease the entities of up to `batch_size` changes for the time of `lease`; None if nothing waits."""
     statement = "select dynrec._claim(%s, %s, %s, %s)"
     return cast("UUID | None", _scalar(connection, statement, [recommender, kind, batch_size, lease]))
+
+
+def claim_items(
+    connection: Connection, recommender: str, batch_size: int, lease: timedelta
+) -> tuple[UUID | None, Encoding]:
+    """`claim` for items, with `encoding` in the same round trip."""
+    with translated_errors(), connection.cursor(row_factory=tuple_row) as cursor:
+        found = cursor.execute(
+            """
+            select dynrec._claim(%s, 'item', %s, %s), encoder, family, model, dimension, adopted
+            from dynrec._recommender_encoder(%s)
+            """,
+            [recommender, batch_size, lease, recommender],
+        ).fetchone()
+    assert found is not None  # noqa: S101  the function raises for an unknown name
+    return found[0], Encoding(*found[1:])
 
 
 def leased_entities(connection: Connection, token: UUID) -> list[str]:

@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +19,11 @@ from dynrec_store.settings import Settings
 from workers.batch_size import BatchSize
 from workers.connections import Connections
 from workers.encoders import Encoder, load_encoder
+from workers.exceptions import EncoderError
 
 log = structlog.get_logger(__name__)
 
+LOAD_AGAIN = 10.0  # seconds before a model that could not be loaded is tried again
 LOOPS = 2  # for each recommender: while one encodes, the other publishes and claims
 
 
@@ -49,7 +52,9 @@ class Context:
         self.lease = timedelta(seconds=settings.lease_seconds)
         self._connections = Connections(url, application_name=self.process, stopping=self.stopping)
         self.call = self._connections.call
-        self._encoders: dict[tuple[str | None, str | None, int], Encoder] = {}
+        self.encodings: dict[str, Encoding] = {}  # recommender -> its encoding when it was last claimed from
+        self._encoders: dict[tuple[str, str, int], Encoder] = {}
+        self._unavailable: dict[tuple[str, str, int], tuple[EncoderError, float]] = {}
         self._sizes: dict[str, BatchSize] = {}
         self._loops: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(LOOPS))
         self._counting = threading.Lock()
@@ -61,10 +66,17 @@ class Context:
             return None
         key = (encoding.family, encoding.model, encoding.dimension)
         found = self._encoders.get(key)
-        if found is None:
-            found = self._encoders[key] = load_encoder(
-                encoding.family, encoding.model, encoding.dimension, self.settings
-            )
+        if found is not None:
+            return found
+        error, until = self._unavailable.get(key, (None, 0.0))
+        if error is not None and time.monotonic() < until:
+            raise error
+        try:
+            found = load_encoder(encoding.family, encoding.model, encoding.dimension, self.settings)
+        except EncoderError as failure:
+            self._unavailable[key] = failure, time.monotonic() + LOAD_AGAIN
+            raise
+        self._encoders[key] = found
         return found
 
     def preload(self) -> None:

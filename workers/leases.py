@@ -9,8 +9,7 @@ import structlog
 
 from dynrec_store import queue
 from dynrec_store.exceptions import BusyError, ConnectionFailedError, DatabaseError, DynrecError
-from dynrec_store.queue import Connection, Kind
-from workers.batch_size import BatchSize
+from dynrec_store.queue import Connection
 from workers.context import Context, Tally
 from workers.exceptions import EncoderError
 
@@ -23,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 def work_through(
-    context: Context, recommender: str, kind: Kind, size: BatchSize, recompute: Callable[[UUID], Tally]
+    context: Context, claim: Callable[[], UUID | None], recompute: Callable[[UUID], Tally]
 ) -> tuple[Tally, bool]:
     """Claim batches and recompute them until nothing is left or the time is up.
 
@@ -33,9 +32,7 @@ def work_through(
     """
     total, until = Tally(), time.monotonic() + TIME_BOX
     while time.monotonic() < until:
-        token = None
-        if not context.stopping.is_set():
-            token = context.call(queue.claim, recommender, kind, size.current, context.lease)
+        token = None if context.stopping.is_set() else claim()
         if token is None:
             return total, False
         try:

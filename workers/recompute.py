@@ -28,25 +28,41 @@ def recompute_items(context: Context, recommender: str) -> tuple[Tally, bool]:
     with context.loop(recommender) as useful:
         if not useful:
             return Tally(), False
-        encoding = context.call(queue.encoding, recommender)
         size = context.batch_size(f"items of {recommender}")
         try:
-            encoder = context.encoder(encoding)
+            _meet(context, recommender)
         except EncoderError as error:
             return _refuse(context, recommender, error), False
 
+        def claim() -> UUID | None:
+            token, encoding = context.call(queue.claim_items, recommender, size.current, context.lease)
+            context.encodings[recommender] = encoding
+            return token
+
         def recompute(token: UUID) -> Tally:
             started = time.monotonic()
+            encoder = context.encoder(context.encodings[recommender])
             done = _recompute_batch(context, token, encoder) if encoder else _adopt_batch(context, token)
             size.record(done.claimed, time.monotonic() - started)
             return done
 
-        return work_through(context, recommender, "item", size, recompute)
+        return work_through(context, claim, recompute)
+
+
+def _meet(context: Context, recommender: str) -> None:
+    """Load the encoder of a recommender that is new here before anything is claimed: that may take long."""
+    if recommender not in context.encodings:
+        encoding = context.call(queue.encoding, recommender)
+        context.encoder(encoding)
+        context.encodings[recommender] = encoding
 
 
 def recompute_users(context: Context, recommender: str) -> tuple[Tally, bool]:
     """Fold new interactions into the vectors of users; returns as recompute_items."""
     size = context.batch_size(f"users of {recommender}")
+
+    def claim() -> UUID | None:
+        return context.call(queue.claim, recommender, "user", size.current, context.lease)
 
     def recompute(token: UUID) -> Tally:
         started = time.monotonic()
@@ -54,7 +70,7 @@ def recompute_users(context: Context, recommender: str) -> tuple[Tally, bool]:
         size.record(published, time.monotonic() - started)
         return Tally(claimed=published, published=published)
 
-    return work_through(context, recommender, "user", size, recompute)
+    return work_through(context, claim, recompute)
 
 
 def _recompute_batch(context: Context, token: UUID, encoder: Encoder) -> Tally:
