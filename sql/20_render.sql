@@ -35,7 +35,8 @@ as $$
   select case dynrec._column_type('time_column', relation, column_name)
     when 'timestamp with time zone' then format('%s.%I', alias, column_name)
     when 'timestamp without time zone' then format('(%s.%I at time zone ''UTC'')', alias, column_name)
-    when 'date' then format('(%s.%I::timestamp at time zone ''UTC'')', alias, column_name)
+    -- dates reach further than timestamps: what lies beyond is no time, like infinity
+    when 'date' then format('(case when %1$s.%2$I < ''294276-12-31'' then %1$s.%2$I end::timestamp at time zone ''UTC'')', alias, column_name)
   end
 $$;
 comment on function dynrec._time_expression(regclass, text, text) is
