@@ -19,29 +19,17 @@ $$;
 comment on function dynrec._check_read(dynrec_data.recommender, int, text, jsonb, double precision, timestamptz) is
   'Internal. Validates the arguments that all reads share.';
 
-create or replace function dynrec._ranked(
-  r dynrec_data.recommender, query vector, path text, k int, excluded text[], filter text, filter_args jsonb, diversity double precision, as_of timestamptz)
+create or replace function dynrec._filled(
+  r dynrec_data.recommender, ids text[], scores double precision[], path text, k int, excluded text[], filter text, filter_args jsonb, as_of timestamptz)
 returns table (item_id text, rank int, score double precision, source text, model_version int)
 language plpgsql stable
 set search_path from current
 as $$
 declare
-  ids text[] := '{}';
-  scores double precision[] := '{}';
-  sources text[];
-  chosen int[];
+  sources text[] := array_fill(path, array[cardinality(ids)]);
   more_ids text[];
   more_scores double precision[];
 begin
-  if query is not null then
-    select coalesce(array_agg(c.item_id), '{}'), coalesce(array_agg(c.score), '{}') into ids, scores
-    from dynrec._nearest(r, query, case when diversity > 0 then greatest(5 * k, 100) else k end, excluded, filter, filter_args, as_of) c;
-    if diversity > 0 and cardinality(ids) > 0 then
-      chosen := dynrec._diversify(scores, dynrec._vectors_of(r, ids, as_of), k, diversity);
-      select array_agg(ids[c] order by p), array_agg(scores[c] order by p) into ids, scores from unnest(chosen) with ordinality x (c, p);
-    end if;
-  end if;
-  sources := array_fill(path, array[cardinality(ids)]);
   if cardinality(ids) < k then
     select coalesce(array_agg(c.item_id), '{}'), coalesce(array_agg(c.score), '{}') into more_ids, more_scores
     from dynrec._popular(r, k - cardinality(ids), excluded || ids, filter, filter_args, as_of) c;
@@ -59,6 +47,31 @@ begin
   return query
     select c.item_id, c.rank::int, c.score, c.source, r.active_model_id
     from unnest(ids, scores, sources) with ordinality as c (item_id, score, source, rank);
+end
+$$;
+comment on function dynrec._filled(dynrec_data.recommender, text[], double precision[], text, int, text[], text, jsonb, timestamptz) is
+  'Internal. The rows found by a path, filled up to k from trending and then from any eligible item.';
+
+create or replace function dynrec._ranked(
+  r dynrec_data.recommender, query vector, path text, k int, excluded text[], filter text, filter_args jsonb, diversity double precision, as_of timestamptz)
+returns table (item_id text, rank int, score double precision, source text, model_version int)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  ids text[] := '{}';
+  scores double precision[] := '{}';
+  chosen int[];
+begin
+  if query is not null then
+    select coalesce(array_agg(c.item_id), '{}'), coalesce(array_agg(c.score), '{}') into ids, scores
+    from dynrec._nearest(r, query, case when diversity > 0 then greatest(5 * k, 100) else k end, excluded, filter, filter_args, as_of) c;
+  end if;
+  if diversity > 0 and cardinality(ids) > 0 then
+    chosen := dynrec._diversify(scores, dynrec._vectors_of(r, ids, as_of), k, diversity);
+    select array_agg(ids[c] order by p), array_agg(scores[c] order by p) into ids, scores from unnest(chosen) with ordinality x (c, p);
+  end if;
+  return query select * from dynrec._filled(r, ids, scores, path, k, excluded, filter, filter_args, as_of);
 end
 $$;
 comment on function dynrec._ranked(dynrec_data.recommender, vector, text, int, text[], text, jsonb, double precision, timestamptz) is
