@@ -5,20 +5,29 @@ language plpgsql immutable
 set search_path from current
 as $$
 declare
-  name text;
-  rendered text := template;
+  rendered text;
+  missing text;
 begin
-  for name in select jsonb_object_keys(names) loop
-    rendered := replace(rendered, '{' || name || '}', names ->> name);
-  end loop;
-  if rendered ~ '\{[a-z_]+\}' then
-    raise exception 'template placeholder % has no value', substring(rendered from '\{[a-z_]+\}') using errcode = 'internal_error';
+  -- in one pass: a value may contain what looks like a placeholder
+  select string_agg(coalesce(names ->> substring(t.token[1] from '^\{([a-z_]+)\}$'), t.token[1]), '' order by t.position),
+    min(t.token[1]) filter (where t.token[1] ~ '^\{[a-z_]+\}$' and names ->> btrim(t.token[1], '{}') is null)
+  into rendered, missing
+  from regexp_matches(template, '\{[a-z_]+\}|[^{]+|\{', 'g') with ordinality as t (token, position);
+  if missing is not null then
+    raise exception 'template placeholder % has no value', missing using errcode = 'internal_error';
   end if;
   return rendered;
 end
 $$;
 comment on function dynrec._render(text, jsonb) is
   'Internal. The template with every {name} replaced by names ->> name; the values must be quoted already.';
+
+create or replace function dynrec._render_code(template text, names jsonb) returns text
+language sql immutable
+set search_path from current
+as $$ select dynrec._render(replace(template, '$' || '$', '$d' || md5(names::text) || '$'), names) $$;
+comment on function dynrec._render_code(text, jsonb) is
+  'Internal. A template of functions, rendered; its dollar quotes become such that no name of a column or kind can end them.';
 
 create or replace function dynrec._qualified(relation regclass) returns text
 language sql stable
@@ -63,11 +72,11 @@ create or replace function dynrec._content_expression(relation regclass, columns
 language sql stable
 set search_path from current
 as $$
-  select 'concat_ws(''. ''' || coalesce(string_agg(
+  select 'array_to_string(array[' || coalesce(string_agg(
     case when dynrec._column_type('text_columns', relation, c.name) like '%[]'
-      then format(', nullif(btrim(array_to_string(%s.%I, '', '')), '''')', alias, c.name)
-      else format(', nullif(btrim(%s.%I::text), '''')', alias, c.name)
-    end, '' order by c.position), ', null') || ')'
+      then format('nullif(btrim(array_to_string(%s.%I, '', '')), '''')', alias, c.name)
+      else format('nullif(btrim(%s.%I::text), '''')', alias, c.name)
+    end, ', ' order by c.position), '') || ']::text[], ''. '')'
   from unnest(columns) with ordinality as c (name, position)
 $$;
 comment on function dynrec._content_expression(regclass, text[], text) is
@@ -77,7 +86,8 @@ create or replace function dynrec._features_expression(columns text[], alias tex
 language sql immutable
 set search_path from current
 as $$
-  select 'jsonb_build_object(' || coalesce(string_agg(format('%L, %s.%I', c.name, alias, c.name), ', ' order by c.position), '') || ')'
+  -- a function takes at most 100 arguments
+  select coalesce(string_agg(format('jsonb_build_object(%L, %s.%I)', c.name, alias, c.name), ' || ' order by c.position), '''{}''::jsonb')
   from unnest(columns) with ordinality as c (name, position)
 $$;
 comment on function dynrec._features_expression(text[], text) is

@@ -10,15 +10,15 @@ declare
 begin
   select rec.* into strict r from dynrec_data.recommender rec where rec.id = _generate.recommender_id;
   names := dynrec._names(r);
-  execute dynrec._render(dynrec._item_reader(), names);
-  execute dynrec._render(dynrec._item_capture(), names);
-  execute dynrec._render(dynrec._nearest_reader(), names);
-  execute dynrec._render(dynrec._item_publisher(), names);
+  execute dynrec._render_code(dynrec._item_reader(), names);
+  execute dynrec._render_code(dynrec._item_capture(), names);
+  execute dynrec._render_code(dynrec._nearest_reader(), names);
+  execute dynrec._render_code(dynrec._item_publisher(), names);
   if r.interactions is not null then
-    execute dynrec._render(dynrec._interaction_reader(), names);
-    execute dynrec._render(dynrec._interaction_capture(), names);
-    execute dynrec._render(dynrec._profile_reader(), names);
-    execute dynrec._render(dynrec._user_publisher(), names);
+    execute dynrec._render_code(dynrec._interaction_reader(), names);
+    execute dynrec._render_code(dynrec._interaction_capture(), names);
+    execute dynrec._render_code(dynrec._profile_reader(), names);
+    execute dynrec._render_code(dynrec._user_publisher(), names);
   end if;
 end
 $$;
