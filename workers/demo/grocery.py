@@ -6,6 +6,8 @@ from importlib.resources import as_file, files
 
 import pandas as pd
 
+from workers.demo.abbreviations import spelt_out
+
 ENOUGH_SALES = 50  # purchases in the year below which a product is left out
 SALES_IN_A_PRICE = 20  # a product's price is the median of so many last sales
 NOT_FOR_SALE = ("COUPON", "FUEL", "MISCELLANEOUS", "RESTAURANT")  # departments
@@ -54,10 +56,10 @@ def _product_rows(products: pd.DataFrame, prices: pd.Series) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "product_id": products.product_id,
-            "name": products.product_type.str.capitalize(),
-            "category": products.product_category.str.capitalize(),
-            "department": products.department.str.capitalize(),
-            "package_size": products.package_size.str.lower(),
+            "name": spelt_out(products.product_type),
+            "category": spelt_out(products.product_category),
+            "department": spelt_out(products.department),
+            "package_size": products.package_size.str.lower().str.split().str.join(" "),
             "brand": products.brand.map({"National": "national", "Private": "store brand"}),
             "manufacturer_id": products.manufacturer_id,
             "price": products.product_id.map(prices).fillna(0.01),
