@@ -17,10 +17,14 @@ def target_database(settings: Settings, *, create: bool = False) -> Iterator[str
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value()
         return
-    server = load_extra("dynrec_store.embedded:EmbeddedPostgres", "embedded")(settings.data_dir)
+    server = load_extra(
+        "dynrec_store.embedded:EmbeddedPostgres",
+        "embedded",
+        otherwise=", or set DYNREC_DATABASE_URL to use a server of your own",
+    )(settings.data_dir)
     if not create and not server.pgdata.exists():
         raise ConfigurationError(
-            f"there is no database: DYNREC_DATABASE_URL is not set, and {settings.data_dir} holds no embedded server. "
+            f"there is no database: DYNREC_DATABASE_URL is not set, and {settings.data_dir} holds no embedded server\n"
             "Set the variable, or make one with `dynrec up`"
         )
     with server:

@@ -8,6 +8,7 @@ from dynrec_store.cli.options import DatabaseUrl, DataDir, Json, settings_of
 from dynrec_store.cli.output import print_rows, say, working
 from dynrec_store.cli.reading import opened
 from dynrec_store.extras import load_extra, needs_extra
+from dynrec_store.logs import configure_logging
 
 app = typer.Typer(help="The models that turn an item's text into a vector.", no_args_is_help=True)
 
@@ -23,7 +24,9 @@ def add(
     data_dir: DataDir = None,
 ) -> None:
     """Load a model, find the dimension of its vectors, and make it known."""
-    with opened(settings_of(database_url=database_url, data_dir=data_dir)) as store:
+    settings = settings_of(database_url=database_url, data_dir=data_dir)
+    configure_logging(settings)
+    with opened(settings) as store:
         with working(f"Loading {model}"), needs_extra("worker"):
             dimension = load_extra("workers.encoders:probe_dimension", "worker")(model)
         store.register_encoder(name, family="sentence-transformers", model=model, dimension=dimension)

@@ -1,8 +1,10 @@
 """dynrec status, doctor."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -69,11 +71,16 @@ def _overview(store: FeatureStore) -> _Overview:
 
 
 def _watch(store: FeatureStore, *, as_json: bool) -> None:
-    if as_json:
+    console = out()
+    with ExitStack() as watching:
+        watching.enter_context(suppress(KeyboardInterrupt))
+        if as_json:
+            show: Callable[[_Overview], None] = print_json
+        elif console.is_terminal:
+            live = watching.enter_context(Live(console=console, screen=True, auto_refresh=False))
+            show = partial(live.update, refresh=True)
+        else:
+            show = console.print
         while True:
-            print_json(_overview(store))
-            time.sleep(WATCH_SECONDS)
-    with Live(console=out(), screen=True, auto_refresh=False) as live:
-        while True:
-            live.update(_overview(store), refresh=True)
+            show(_overview(store))
             time.sleep(WATCH_SECONDS)

@@ -76,17 +76,20 @@ def shown(value: object) -> str:
     """A value as a person reads it."""
     match value:
         case None:
-            return "-"
+            text = "-"
         case bool():
-            return "yes" if value else "no"
+            text = "yes" if value else "no"
         case float():
-            return f"{value:.4g}"
+            text = f"{value:.4g}"
         case timedelta():
-            return _duration(value)
+            text = _duration(value)
         case datetime():
-            return value.astimezone().isoformat(sep=" ", timespec="seconds")
+            text = value.astimezone().isoformat(sep=" ", timespec="seconds")
+        case list():
+            text = "; ".join(map(shown, value))
         case _:
-            return str(value)
+            text = str(value)
+    return text
 
 
 def _duration(value: timedelta) -> str:

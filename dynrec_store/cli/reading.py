@@ -11,6 +11,7 @@ import typer
 
 from dynrec_store.cli.options import DatabaseUrl, DataDir, Device, Json, settings_of
 from dynrec_store.cli.output import print_rows, record, working
+from dynrec_store.logs import configure_logging
 from dynrec_store.settings import Settings
 from dynrec_store.store import FeatureStore
 
@@ -153,6 +154,7 @@ def search(
 ) -> None:
     """Print the items that fit a text, by meaning and by words."""
     settings = settings_of(database_url=database_url, data_dir=data_dir, device=device)
+    configure_logging(settings)
     with opened(settings) as store, working("Searching"):
         rows = store.search(
             recommender,

@@ -8,7 +8,6 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from pydantic import SecretStr
 
 from dynrec_store import migrate
 from dynrec_store.cli.options import (
@@ -25,7 +24,7 @@ from dynrec_store.cli.options import (
 )
 from dynrec_store.cli.output import out, say, working
 from dynrec_store.extras import load_extra
-from dynrec_store.settings import Settings
+from dynrec_store.logs import configure_logging
 from dynrec_store.target import target_database
 
 EXAMPLES = """\
@@ -64,11 +63,14 @@ def up(
         log_format=log_format,
     )
     running = load_extra("workers.inprocess:running", "worker")
-    with _terminable(), _placed(settings, create=True) as (placed, url), ExitStack() as started:
+    configure_logging(settings)
+    with _terminable(), ExitStack() as started:
+        with working("Starting PostgreSQL" if settings.database_url is None else "Connecting"):
+            url = started.enter_context(target_database(settings, create=True))
         with working("Migrating"):
             migrate.upgrade(url)
         with working("Starting"):
-            started.enter_context(running(placed, url, preload=True))
+            started.enter_context(running(settings, url, preload=True))
         with suppress(KeyboardInterrupt):
             out().print(EXAMPLES.format(url=url), markup=False, soft_wrap=True)
             say("Running. Ctrl-c stops it; the data stay.")
@@ -91,9 +93,7 @@ def dispatcher(
         log_level=log_level,
         log_format=log_format,
     )
-    run_dispatcher = load_extra("workers.dispatcher:run_dispatcher", "worker")
-    with _placed(settings) as (placed, _):
-        run_dispatcher(placed)
+    load_extra("workers.dispatcher:run_dispatcher", "worker")(settings)
 
 
 def worker(
@@ -125,9 +125,7 @@ def worker(
         log_level=log_level,
         log_format=log_format,
     )
-    run_worker = load_extra("workers.celery_app:run_worker", "worker")
-    with _placed(settings) as (placed, _):
-        run_worker(placed, queues.split(","), concurrency)
+    load_extra("workers.worker:run_worker", "worker")(settings, queues.split(","), concurrency)
 
 
 def demo(
@@ -142,15 +140,6 @@ def demo(
 def bench(ctx: typer.Context) -> None:
     """Measure: `dynrec bench --help` lists the benchmarks."""
     load_extra("workers.bench:app", "worker")(args=ctx.args, prog_name="dynrec bench")
-
-
-@contextmanager
-def _placed(settings: Settings, *, create: bool = False) -> Iterator[tuple[Settings, str]]:
-    """The settings with the URL of the database that they mean, and this URL."""
-    with ExitStack() as opened:
-        with working("Connecting"):
-            url = opened.enter_context(target_database(settings, create=create))
-        yield settings.model_copy(update={"database_url": SecretStr(url)}), url
 
 
 @contextmanager

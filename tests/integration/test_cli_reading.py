@@ -1,9 +1,12 @@
 """dynrec recommend, similar, search, status, doctor, encoder against a real database."""
 
 import json
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from typer.testing import CliRunner, Result
 
 from dynrec_store import database
@@ -11,6 +14,14 @@ from dynrec_store.cli import app
 from tests.drain import drain
 
 runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    before = logging.root.handlers[:]
+    yield
+    logging.root.handlers[:] = before
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)
