@@ -8,7 +8,7 @@ returns table (item_id text, content text, features jsonb, embedding vector)
 language sql stable
 as $$
   select i.{key}::text, {content}, {features}, {vector}
-  from {items} i where i.{key} = any (item_ids::{key_type}[])
+  from {items} i where i.{key} = any ($1::{key_type}[])
 $$;
 create or replace function dynrec_data.source_keys_{id}() returns setof text
 language sql stable
@@ -32,7 +32,7 @@ language sql stable
 as $$
   select e.{user}::text, e.{item}::text, {kind}, {value}, {occurred_at}
   from {interactions} e
-  where e.{user} = any (user_ids::{user_type}[]) and e.{item} is not null and isfinite({occurred_at})
+  where e.{user} = any ($1::{user_type}[]) and e.{item} is not null and isfinite({occurred_at})
 $$;
 create or replace function dynrec_data.interactions_with_{id}(item_ids text[])
 returns table (user_id text, item_id text, kind text, value double precision, occurred_at timestamptz)
@@ -40,7 +40,7 @@ language sql stable
 as $$
   select e.{user}::text, e.{item}::text, {kind}, {value}, {occurred_at}
   from {interactions} e
-  where e.{item} = any (item_ids::{item_type}[]) and e.{user} is not null and isfinite({occurred_at})
+  where e.{item} = any ($1::{item_type}[]) and e.{user} is not null and isfinite({occurred_at})
 $$;
 create or replace function dynrec_data.interactions_all_{id}()
 returns table (user_id text, item_id text, kind text, value double precision, occurred_at timestamptz)

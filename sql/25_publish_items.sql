@@ -101,10 +101,16 @@ $body$ $template$;
 comment on function dynrec._item_publisher() is
   'Internal. Template: closes the old versions of contents and vectors, makes the new ones current, deletes exactly the changes that were claimed.';
 
+-- the same row makes the same text, whatever the session's settings are
 create or replace function dynrec._read_items(token uuid)
 returns table (item_id text, content text, features jsonb, needs_vector boolean)
 language plpgsql stable
 set search_path from current
+set datestyle = 'ISO, YMD'
+set timezone = 'UTC'
+set intervalstyle = 'postgres'
+set extra_float_digits = 1
+set bytea_output = 'hex'
 as $$
 declare
   r dynrec_data.recommender;
@@ -159,9 +165,15 @@ comment on function dynrec._publish_items(uuid, text[], text[], jsonb[], bytea[]
   'Internal. Stores the vectors of a lease. hashes and vectors: sha256 of each distinct text that was encoded, and its vector. '
   'Outcome per item: published, unchanged, removed, superseded, requeued (its vector could not be found: it is claimed again).';
 
+-- the same row makes the same text, whatever the session's settings are
 create or replace function dynrec._publish_adopted(token uuid) returns bigint
 language plpgsql
 set search_path from current
+set datestyle = 'ISO, YMD'
+set timezone = 'UTC'
+set intervalstyle = 'postgres'
+set extra_float_digits = 1
+set bytea_output = 'hex'
 as $$
 declare
   r dynrec_data.recommender;

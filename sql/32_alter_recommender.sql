@@ -12,9 +12,15 @@ as $$
 $$;
 comment on function dynrec._queue(int, text, text[], smallint) is 'Internal. Queues entities to be recomputed from their source, in a lane (0 live, 1 backfill).';
 
+-- the same row makes the same text, whatever the session's settings are
 create or replace function dynrec._outdated_items(r dynrec_data.recommender) returns text[]
 language plpgsql stable
 set search_path from current
+set datestyle = 'ISO, YMD'
+set timezone = 'UTC'
+set intervalstyle = 'postgres'
+set extra_float_digits = 1
+set bytea_output = 'hex'
 as $$
 declare
   ids text[];
