@@ -25,7 +25,19 @@ TABLES: LiteralString = """
 @pytest.fixture
 def shop_url(database_url: str) -> str:
     """The URL of a database with recommender 'shop' over product and purchase, everything computed."""
-    with database.connect(database_url) as connection, FeatureStore.connect(database_url) as store:
+    return make_shop(database_url)
+
+
+@pytest.fixture
+def shop_vector_elsewhere_url(vector_elsewhere_url: str) -> str:
+    """The same, with pgvector in a schema that is not on the search path."""
+    return make_shop(vector_elsewhere_url)
+
+
+def make_shop(url: str) -> str:
+    """Make the tables and the recommender, and compute everything; returns the URL."""
+    with database.connect(url) as connection, FeatureStore.connect(url) as store:
+        connection.execute("set search_path = public, extensions")  # for drain
         connection.execute(TABLES)
         store.create_recommender(
             "shop",
@@ -38,4 +50,4 @@ def shop_url(database_url: str) -> str:
             encoder="hashing",
         )
         drain(connection)
-    return database_url
+    return url

@@ -108,6 +108,14 @@ def test_search_by_words_and_by_meaning(store: FeatureStore) -> None:
         store.search("shop", query_vector=[vector])
 
 
+def test_vectors_of_a_pgvector_that_is_not_on_the_search_path(shop_vector_elsewhere_url: str) -> None:
+    with FeatureStore.connect(shop_vector_elsewhere_url) as store:
+        vector = store.item_vector_at("shop", 5)
+        assert vector is not None
+        assert vector.shape == (256,)
+        assert store.search("shop", query_vector=vector, k=1)[0].item_id == "5"
+
+
 def test_search_takes_the_applications_encoder(shop_url: str) -> None:
     asked: list[tuple[Encoding, str]] = []
 
