@@ -109,6 +109,11 @@ class Context:
         with self._counting:
             self._total += tally
 
+    @property
+    def total(self) -> Tally:
+        """What this process has done since its start."""
+        return self._total
+
     def beat(self) -> None:
         """Say in the database that this process lives, with what it has done since its start."""
         encoders = list(self._encoders.values())
