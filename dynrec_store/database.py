@@ -40,6 +40,7 @@ _BY_SQLSTATE: dict[str, type[DatabaseError]] = {
     "42883": UnknownNameError,  # no such function
     "42P01": UnknownNameError,  # no such table
     "55P03": BusyError,  # lock_not_available
+    "P0002": UnknownNameError,  # no such item
     "08": ConnectionFailedError,
     "22": InvalidArgumentError,
     "23": InvalidArgumentError,

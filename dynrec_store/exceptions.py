@@ -10,7 +10,7 @@ DynrecError
     ├── UnsupportedServerError  PostgreSQL or pgvector too old, too new or missing
     ├── PermissionDeniedError   the role lacks a right
     ├── InvalidArgumentError    an argument was refused; the message names its value
-    │   └── UnknownNameError    no recommender, table or column of that name
+    │   └── UnknownNameError    no recommender, item, table or column of that name
     └── BusyError               a lock or serialisation conflict; trying again can help
 """
 
@@ -74,7 +74,7 @@ class InvalidArgumentError(DatabaseError):
 
 
 class UnknownNameError(InvalidArgumentError):
-    """There is no recommender, table or column of that name."""
+    """There is no recommender, item, table or column of that name."""
 
 
 class BusyError(DatabaseError):

@@ -42,7 +42,8 @@ begin
       part := format('%s_%s', parent, to_char(month at time zone 'UTC', 'YYYY_MM'));
       continue when to_regclass('dynrec_data.' || part) is not null;
       perform pg_advisory_xact_lock(hashtext('dynrec.partitions'), 0);
-      continue when to_regclass('dynrec_data.' || part) is not null;
+      -- somebody else may have made it while we waited; to_regclass could answer from a cache that has not heard of it
+      continue when exists (select from pg_class c where c.relname = part and c.relnamespace = 'dynrec_data'::regnamespace);
       perform dynrec._make_history_partition(parent, part, month, date_add(month, '1 month', 'UTC'));
     end loop;
   end loop;
