@@ -52,3 +52,28 @@ set search_path from current
 as $$ select value is not null and pg_catalog.pg_input_is_valid(value, type) $$;
 comment on function dynrec._is_key(text, text) is
   'Internal. Whether a text can be a key of that type: a value that cannot is an unknown key, not an error.';
+
+create or replace function dynrec._as_key(value text, type text) returns text
+language sql stable
+set search_path from current
+as $$
+  select case
+    when type = 'text' or not pg_catalog.pg_input_is_valid(value, type) then value
+    when type = 'uuid' then value::uuid::text
+    else value::bigint::text end
+$$;
+comment on function dynrec._as_key(text, text) is
+  'Internal. A key as a source of that type writes it, so that A0EEBC… finds a0eebc… and 007 finds 7; what cannot be a key stays as it is.';
+
+create or replace function dynrec._as_keys(given text[], type text) returns text[]
+language plpgsql stable
+set search_path from current
+as $$
+begin
+  if type = 'text' or given is null then
+    return given;
+  end if;
+  return array(select dynrec._as_key(g.value, type) from unnest(given) with ordinality as g (value, position) order by g.position);
+end
+$$;
+comment on function dynrec._as_keys(text[], text) is 'Internal. The keys, each as a source of that type writes it.';

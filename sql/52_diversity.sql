@@ -7,6 +7,7 @@ as $$
 declare
   vectors vector[];
 begin
+  item_ids := dynrec._as_keys(item_ids, r.item_key_type);
   if as_of is null then
     execute format('select array_agg(v.embedding order by i.position) from unnest($1) with ordinality i (item_id, position) '
       'left join dynrec_data.item_vector_%s v using (item_id)', r.active_model_id) into vectors using item_ids;

@@ -77,6 +77,12 @@ $$;
 comment on function dynrec._ranked(dynrec_data.recommender, vector, text, int, text[], text, jsonb, double precision, timestamptz) is
   'Internal. k rows: nearest to the query vector (null: none), diversified, then trending, then any eligible item.';
 
+create or replace function dynrec._excluded(r dynrec_data.recommender, exclude_items text[]) returns text[]
+language sql stable
+set search_path from current
+as $$ select coalesce(dynrec._as_keys(exclude_items, r.item_key_type), '{}') $$;
+comment on function dynrec._excluded(dynrec_data.recommender, text[]) is 'Internal. The items to leave out, as the source writes their keys; none for null.';
+
 create or replace function dynrec._seen(r dynrec_data.recommender, user_id text, as_of timestamptz) returns text[]
 language plpgsql stable
 set search_path from current
@@ -99,9 +105,9 @@ declare
   profile vector;
 begin
   if as_of is null then
-    execute format('select dynrec_data.profile_%s($1)', r.id) into profile using user_id;
+    execute format('select dynrec_data.profile_%s($1)', r.id) into profile using dynrec._as_key(user_id, r.user_key_type);
   else
-    execute format('select dynrec_data.profile_known_%s($1, $2)', r.id) into profile using user_id, as_of;
+    execute format('select dynrec_data.profile_known_%s($1, $2)', r.id) into profile using dynrec._as_key(user_id, r.user_key_type), as_of;
   end if;
   return profile;
 end
@@ -118,7 +124,7 @@ as $$
 declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
   profile vector;
-  excluded text[] := coalesce(exclude_items, '{}');
+  excluded text[] := dynrec._excluded(r, exclude_items);
 begin
   if user_id is null then
     perform dynrec._reject('user_id is missing', user_id, 'Give the user''s key as text; for visitors without one use dynrec.recommend_for_items.');
@@ -159,7 +165,7 @@ begin
   perform dynrec._check_read(r, k, filter, filter_args, diversity, as_of);
   select sum(v) into total from unnest(dynrec._vectors_of(r, item_ids, as_of)) v;
   session := case when vector_norm(total) > 0 then l2_normalize(total) end;
-  return query select * from dynrec._ranked(r, session, 'session', k, coalesce(exclude_items, '{}') || item_ids, filter, filter_args, diversity, as_of);
+  return query select * from dynrec._ranked(r, session, 'session', k, dynrec._excluded(r, exclude_items || item_ids), filter, filter_args, diversity, as_of);
 end
 $$;
 comment on function dynrec.recommend_for_items(text, text[], int, text, jsonb, text[], double precision, timestamptz) is
@@ -179,7 +185,7 @@ declare
 begin
   perform dynrec._check_read(r, k, filter, filter_args, diversity, as_of);
   anchor := dynrec._anchor(r, item, as_of);
-  return query select * from dynrec._ranked(r, anchor, 'similar', k, coalesce(exclude_items, '{}') || item, filter, filter_args, diversity, as_of);
+  return query select * from dynrec._ranked(r, anchor, 'similar', k, dynrec._excluded(r, exclude_items || item), filter, filter_args, diversity, as_of);
 end
 $$;
 comment on function dynrec.similar_items(text, text, int, text, jsonb, text[], double precision, timestamptz) is
@@ -225,7 +231,7 @@ declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
 begin
   perform dynrec._check_read(r, k, filter, filter_args, 0, as_of);
-  return query select * from dynrec._ranked(r, null, 'trending', k, coalesce(exclude_items, '{}'), filter, filter_args, 0, as_of);
+  return query select * from dynrec._ranked(r, null, 'trending', k, dynrec._excluded(r, exclude_items), filter, filter_args, 0, as_of);
 end
 $$;
 comment on function dynrec.trending(text, int, text, jsonb, text[], timestamptz) is

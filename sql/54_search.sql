@@ -41,11 +41,11 @@ begin
   return query
     with by_vector as (
       select c.item_id, row_number() over (order by c.score desc, c.item_id) as place
-      from dynrec._nearest(r, l2_normalize(query_vector), n, coalesce(exclude_items, '{}'), filter, filter_args, null) c
+      from dynrec._nearest(r, l2_normalize(query_vector), n, dynrec._excluded(r, exclude_items), filter, filter_args, null) c
       where query_vector is not null
     ), by_text as (
       select c.item_id, row_number() over (order by c.score desc, c.item_id) as place
-      from dynrec._matching(r, query, n, coalesce(exclude_items, '{}'), filter, filter_args) c
+      from dynrec._matching(r, query, n, dynrec._excluded(r, exclude_items), filter, filter_args) c
       where query is not null
     ), fused as (
       select f.item_id, sum(1.0 / (60 + f.place))::double precision as score

@@ -25,7 +25,7 @@ begin
         case when p.score > 0 then format('trending: a decayed weight of %s from all users', round(p.score::numeric, 2))
           else 'fallback: nothing is known of this user, and nobody has met the item' end
       from (select coalesce(max(c.score), 0) as score
-            from dynrec._popular(r, 1, '{}', format('%I = %L', r.item_key, item_id), '{}', null) c) p;
+            from dynrec._popular(r, 1, '{}', format('item.%I = %L', r.item_key, item_id), '{}', null) c) p;
     return;
   end if;
   return query execute dynrec._render($query$

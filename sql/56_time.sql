@@ -37,20 +37,21 @@ as $$
 #variable_conflict use_column
 declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
+  key text := dynrec._as_key(item_history.item_id, r.item_key_type);
 begin
   return query
     with made as (
       select h.valid_from, h.valid_to, h.created_at, h.replaced_at, h.embedding from dynrec_data.item_vector_history h
-      where h.model_id = r.active_model_id and h.item_id = item_history.item_id
+      where h.model_id = r.active_model_id and h.item_id = key
       union all
       select v.valid_from, null, v.created_at, null, v.embedding from dynrec_data.item_vector v
-      where v.model_id = r.active_model_id and v.item_id = item_history.item_id
+      where v.model_id = r.active_model_id and v.item_id = key
     ), content as (
       select h.valid_from, h.valid_to, h.content_hash, h.features from dynrec_data.item_content_history h
-      where h.recommender_id = r.id and h.item_id = item_history.item_id
+      where h.recommender_id = r.id and h.item_id = key
       union all
       select c.valid_from, null, c.content_hash, c.features from dynrec_data.item_content c
-      where c.recommender_id = r.id and c.item_id = item_history.item_id
+      where c.recommender_id = r.id and c.item_id = key
     )
     select (row_number() over (order by m.valid_from))::int, m.valid_from, m.valid_to, m.created_at, m.replaced_at, m.embedding,
       encode(c.content_hash, 'hex'), c.features, m.valid_to is null

@@ -16,8 +16,8 @@ begin
   from unnest(item_ids) i where not dynrec._is_key(i, r.item_key_type);
   perform dynrec._reject('not a key of a user', u, coalesce(format('Keys of users are of type %s.', r.user_key_type), 'The recommender has no interactions.'))
   from unnest(user_ids) u where r.interactions is null or not dynrec._is_key(u, r.user_key_type);
-  return dynrec._queue(r.id, 'item', coalesce(item_ids, '{}'), 0::smallint)
-    + dynrec._queue(r.id, 'user', coalesce(user_ids, '{}'), 0::smallint);
+  return dynrec._queue(r.id, 'item', coalesce(dynrec._as_keys(item_ids, r.item_key_type), '{}'), 0::smallint)
+    + dynrec._queue(r.id, 'user', coalesce(dynrec._as_keys(user_ids, r.user_key_type), '{}'), 0::smallint);
 end
 $$;
 comment on function dynrec.refresh(text, text[], text[]) is
