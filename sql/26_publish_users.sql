@@ -16,12 +16,16 @@ as $$
     where c.recommender_id = {id} and c.kind = 'user' and c.entity = h.user_id
     returning c.entity as user_id, c.op, c.item_id, c.event_kind, c.value, c.occurred_at, c.captured_at
   ), old as materialized (
-    select h.user_id, u.state, u.half_lives, u.reference_time, u.event_count, u.valid_from, u.created_at,
+    select h.user_id, u.state, u.half_lives, u.reference_time, u.event_count,
+      coalesce(u.valid_from, gone.valid_to, '-infinity') as valid_from, coalesce(u.created_at, gone.replaced_at, '-infinity') as created_at,
       -- a version begins after the one before it, also where transactions commit in another order than they captured
-      greatest(h.captured_at, coalesce(u.valid_from + interval '1 microsecond', (select max(p.valid_to) from dynrec_data.user_vector_history p
-        where p.model_id = {model} and p.user_id = h.user_id))) as starts_at,
+      greatest(h.captured_at, coalesce(u.valid_from, gone.valid_to) + interval '1 microsecond') as starts_at,
       u.user_id is null or u.half_lives <> {half_lives} or exists (select from used c where c.user_id = h.user_id and c.op <> 'insert') as afresh
     from held h left join dynrec_data.user_vector_{model} u on u.user_id = h.user_id
+    left join lateral (
+      select p.valid_to, p.replaced_at from dynrec_data.user_vector_history p where p.model_id = {model} and p.user_id = h.user_id
+      order by p.valid_to desc limit 1
+    ) gone on u.user_id is null
   ), event as materialized (
     select c.user_id, c.item_id, c.event_kind as kind, c.value, least(c.occurred_at, now()) as occurred_at
     from used c join old using (user_id) where not old.afresh
@@ -59,10 +63,13 @@ as $$
   ), closed as (
     insert into dynrec_data.user_vector_history
       (model_id, user_id, state, half_lives, reference_time, event_count, valid_from, valid_to, created_at, replaced_at, closing_events)
-    select {model}, d.user_id, d.state, d.half_lives, d.reference_time, d.event_count, d.valid_from,
-      d.starts_at, d.created_at, d.made_at,
-      (select coalesce(jsonb_agg(to_jsonb(u) - 'user_id'), '[]') from used u where u.user_id = d.user_id)
-    from differing d where d.state is not null
+    -- a user of whom nothing was known has an empty version up to now, with the interactions that ended it
+    select {model}, d.user_id, coalesce(d.state, '{}'), coalesce(d.half_lives, '{}'), coalesce(d.reference_time, '-infinity'),
+      coalesce(d.event_count, 0), d.valid_from, d.starts_at, d.created_at, d.made_at, u.events
+    from differing d, lateral (
+      select coalesce(jsonb_agg(to_jsonb(u) - 'user_id'), '[]') as events, bool_or(u.op <> 'refresh') as live from used u where u.user_id = d.user_id
+    ) u
+    where d.state is not null or u.live
   ), gone as (
     delete from dynrec_data.user_vector_{model} u using differing d where u.user_id = d.user_id and d.new_count = 0
   ), stored as (
