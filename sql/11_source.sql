@@ -11,7 +11,7 @@ declare
 begin
   begin
     relation := to_regclass(given);
-  exception when syntax_error or invalid_name then
+  exception when syntax_error or invalid_name or feature_not_supported then
     relation := null;
   end;
   if relation is null then
@@ -124,7 +124,7 @@ as $$
 declare
   column_name text;
 begin
-  if columns is null or array_position(columns, null) is not null or array_ndims(columns) > 1 then
+  if columns is null or array_ndims(columns) > 1 or exists (select from unnest(columns) c where c is null) then
     perform dynrec._reject(role || ': not a list of column names', columns::text, 'Give an array of names, for example array[''title''].');
   end if;
   if (select count(*) <> count(distinct c) from unnest(columns) c) then

@@ -15,7 +15,8 @@ language plpgsql stable
 set search_path from current
 as $$
 begin
-  if given is null or not pg_input_is_valid(given, 'interval')
+  -- a bare number would be seconds: nobody's intention
+  if given is null or given ~ '^[-+.\s\d]*$' or not pg_input_is_valid(given, 'interval')
     or dynrec._seconds(given::interval) not between dynrec._seconds(at_least) and dynrec._seconds(at_most) then
     perform dynrec._reject(what || ': not an interval in range', given, format('Give an interval from %s to %s, for example "30 days".', at_least, at_most));
   end if;
