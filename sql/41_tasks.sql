@@ -77,7 +77,7 @@ begin
       select c.item_id, c.event_kind, c.value, c.occurred_at, case c.op when 'insert' then -1 else 1 end
       from dynrec_data.change c where c.recommender_id = {id} and c.kind = 'user' and c.op <> 'refresh'
     ) e
-    group by e.item_id having sum(e.sign) <> 0
+    group by e.item_id
     $query$, dynrec._names(r))
   using r.popularity_landmark, dynrec._seconds((r.options ->> 'trending_half_life')::interval);
   get diagnostics counted = row_count;

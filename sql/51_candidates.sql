@@ -161,7 +161,7 @@ begin
   elsif as_of is null then
     return query execute format($query$
       select p.item_id, p.score * $3 from dynrec_data.item_popularity p
-      where p.recommender_id = %s and p.score > 0 and %s and %s
+      where p.recommender_id = %s and p.score > 0 and p.event_count > 0 and %s and %s
       order by p.score desc, p.item_id limit $4
       $query$, r.id, dynrec._not_excluded('p.item_id'), dynrec._in_source(r, 'p.item_id', filter))
       using filter_args, excluded, 1 / dynrec._popularity_weight(now(), r.popularity_landmark, half_life), n;
