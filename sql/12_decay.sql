@@ -25,7 +25,10 @@ comment on function dynrec._scale(vector, double precision) is
 
 create or replace function dynrec._flush(v vector) returns vector
 language sql immutable parallel safe
-as $$ select array(select case when abs(x) < 1e-25 then 0 else x end from unnest(v::real[]) with ordinality u (x, i) order by i)::vector $$;
+as $$
+  select case when v is not null then
+    array(select case when abs(x) < 1e-25 then 0 else x end from unnest(v::real[]) with ordinality u (x, i) order by i)::vector end
+$$;
 comment on function dynrec._flush(vector) is
   'Internal. v with components below 1e-25 made 0, so that a sum can be decayed again and again without underflow.';
 

@@ -85,6 +85,7 @@ begin
     execute format('alter table dynrec_data.%1$s_%2$s add constraint %1$s_%2$s_model check (model_id = %2$s)', part, model_id);
     execute format('alter table dynrec_data.%1$s attach partition dynrec_data.%1$s_%2$s for values in (%2$s)', part, model_id);
   end loop;
+  execute format('alter table dynrec_data.item_vector_%1$s add constraint item_vector_%1$s_dimension check (vector_dims(embedding) = %2$s)', model_id, dimension);
   -- an HNSW index wants to be rebuilt before its table is vacuumed: dynrec._index_statements does both
   execute format('alter table dynrec_data.item_vector_%s set (autovacuum_enabled = false)', model_id);
   return model_id;
