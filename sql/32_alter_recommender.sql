@@ -26,10 +26,12 @@ declare
   ids text[];
 begin
   execute dynrec._render($query$
-    select array_agg(s.item_id) from (select i.{key}::text as item_id, {content} as content, {features} as features from {items} i) s
+    select array_agg(s.item_id)
+    from (select i.{key}::text as item_id, {content} as content, {features} as features, {vector} as embedding from {items} i) s
     join dynrec_data.item_content c on c.recommender_id = {id} and c.item_id = s.item_id
-    where {adopted} or c.content_hash <> sha256(convert_to(s.content, 'UTF8')) or c.features <> s.features
-    $query$, dynrec._names(r) || jsonb_build_object('adopted', (r.vector_column is not null)::text)) into ids;
+    where c.content_hash <> sha256(convert_to(s.content || {adopted}, 'UTF8')) or c.features <> s.features
+    $query$, dynrec._names(r) || jsonb_build_object(
+      'adopted', case when r.vector_column is null then '''''' else 'e''\n'' || coalesce(s.embedding::text, '''')' end)) into ids;
   return coalesce(ids, '{}');
 end
 $$;
@@ -113,6 +115,10 @@ begin
   perform dynrec._generate(r.id);
   perform dynrec._install_triggers(r);
   perform dynrec._queue(r.id, 'item', outdated, 1::smallint);
+  -- items that a worker has read by the old declaration; the lock keeps others from being claimed until the new one is there
+  lock table dynrec_data.lease in share row exclusive mode;
+  perform dynrec._queue(r.id, 'item', array(
+    select l.entity from dynrec_data.lease l where l.recommender_id = r.id and l.kind = 'item' and l.entity <> all (outdated)), 1::smallint);
   if users_differ or cardinality(outdated) > 0 and r.interactions is not null then
     insert into dynrec_data.task (recommender_id, action) values (r.id, 'scan_users');
   end if;
