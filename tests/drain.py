@@ -116,11 +116,17 @@ def drain(connection: Session, encoder: Encodes | None = None, batch_size: int =
             "select p.recommender, p.work, e.adopted "
             "from dynrec._pending_work() p, dynrec._recommender_encoder(p.recommender) e where p.work in ('item', 'user')"
         ).fetchall()
-        if not waiting:
+        if not waiting and not _bring_back_the_blameless(connection):
             return
         for recommender, work, adopted in waiting:
             _drain_kind(connection, recommender, work, encoder=None if adopted else encoder, batch_size=batch_size)
     raise AssertionError(f"the queue does not empty: {connection.execute('select * from dynrec.queue').fetchall()}")
+
+
+def _bring_back_the_blameless(connection: Session) -> bool:
+    # they back off for a second only because others of their batch failed
+    connection.execute("update dynrec_data.retry set not_before = now() where attempts = 0 and not_before < 'infinity'")
+    return connection.execute("select dynrec._release_retries()").fetchone() != (0,)
 
 
 def _drain_kind(connection: Session, recommender: str, kind: str, *, encoder: Encodes | None, batch_size: int) -> None:
@@ -131,9 +137,28 @@ def _drain_kind(connection: Session, recommender: str, kind: str, *, encoder: En
         if kind == "user":
             publish_users(connection, token)
         elif encoder is None:
-            connection.execute("select dynrec._publish_adopted(%s)", [token])
+            _adopt(connection, token)
         else:
             publish(connection, token, read(connection, token), encoder)
+
+
+def _adopt(connection: Session, token: str) -> None:
+    # a row that the server refuses is found by halving, as the workers do
+    while True:
+        try:
+            connection.execute("select dynrec._publish_adopted(%s)", [token])
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            ((entities,),) = connection.execute("select dynrec._leased_entities(%s)", [token]).fetchall()
+            blamed = entities[len(entities) // 2 :]
+            fail(connection, token, blamed, str(error), charge=len(entities) == 1)
+            if len(entities) > 1:
+                continue
+        return
+
+
+def fail(connection: Session, token: str, entities: Sequence[str], error: str, *, charge: bool) -> None:
+    """Give leased entities back."""
+    connection.execute("select dynrec._fail(%s, %s::text[], %s, %s)", [token, list(entities), error, charge])
 
 
 def as_text(vector: npt.NDArray[np.float32]) -> str:
