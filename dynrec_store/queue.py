@@ -264,7 +264,7 @@ def wake_up(connection: Connection) -> None:
     _scalar(connection, "select pg_advisory_unlock(dynrec._wake_key())")
 
 
-def wait_for_notification(connection: Connection, seconds: float) -> bool:
-    """Wait for a writer to wake us; False after `seconds` without."""
+def wait_for_notifications(connection: Connection, seconds: float) -> list[str]:
+    """Wait for a writer to wake us; what they say: 'item NAME' or 'user NAME', or nothing. Empty after `seconds`."""
     with translated_errors():
-        return len(list(connection.notifies(timeout=seconds, stop_after=1))) > 0
+        return [notify.payload for notify in connection.notifies(timeout=seconds, stop_after=1)]

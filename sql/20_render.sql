@@ -141,6 +141,9 @@ as $$
     'vector', coalesce('i.' || quote_ident(r.vector_column) || '::vector', 'null::vector'),
     'half_lives', quote_literal(r.half_lives) || '::double precision[]',
     'wake_key', dynrec._wake_key(),
+    -- what a notification says, so that the dispatcher can send its hint before it looks
+    'item_hint', quote_literal(left('item ' || r.name, 1000)),
+    'user_hint', quote_literal(left('user ' || r.name, 1000)),
     'text_search_config', quote_literal(r.options ->> 'text_search_config') || '::regconfig',
     'has_interactions', (r.interactions is not null)::text
   ) || case when r.interactions is null then '{}' else jsonb_build_object(

@@ -35,7 +35,7 @@ begin
     where a.action = 'scan_items' or {has_interactions} order by a.position;
   end if;
   if found and not pg_try_advisory_xact_lock_shared({wake_key}) then
-    perform pg_notify('dynrec_wake', '');
+    perform pg_notify('dynrec_wake', {item_hint});
   end if;
   return null;
 end
@@ -79,7 +79,7 @@ begin
     insert into dynrec_data.task (recommender_id, action) values ({id}, 'scan_users'), ({id}, 'popularity');
   end if;
   if found and not pg_try_advisory_xact_lock_shared({wake_key}) then
-    perform pg_notify('dynrec_wake', '');
+    perform pg_notify('dynrec_wake', {user_hint});
   end if;
   return null;
 end

@@ -7,6 +7,7 @@ again for as long as there is work.
 from typing import Any, Final
 
 from celery import Celery
+from kombu.utils.uuid import uuid
 
 from dynrec_store.exceptions import ConfigurationError
 from dynrec_store.settings import Settings
@@ -35,12 +36,9 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_timeout=2,
         broker_transport_options=_transport_options(settings.broker_url),
         task_acks_late=True,
-        task_default_queue=MAINTENANCE,
         task_ignore_result=True,
         task_queues={name: {"exchange": name, "routing_key": name} for name in QUEUES},
         task_reject_on_worker_lost=True,
-        task_routes={RECOMPUTE_ITEMS: {"queue": ENCODE}},
-        task_serializer="json",
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
@@ -60,8 +58,26 @@ def check_broker(settings: Settings) -> None:
 
 
 def send_hint(app: Celery, task: str, *arguments: str) -> None:
-    """Send a hint; raises kombu's OperationalError if the broker cannot be reached."""
-    app.send_task(task, arguments, expires=HINT_SECONDS, retry=True, retry_policy={"max_retries": 1})
+    """Send a hint; raises kombu's OperationalError if the broker cannot be reached.
+
+    Celery's own message, on its queue without `send_task`, whose routing and declaring takes as long as all the rest
+    of the way to a worker. Workers declare the queues; a hint that comes before the first of them is one that is lost.
+    """
+    identity = uuid()
+    message = app.amqp.as_task_v2(
+        identity, task, arguments, {}, expires=HINT_SECONDS, argsrepr=str(arguments), kwargsrepr="{}"
+    )
+    with app.producer_pool.acquire(block=True) as producer:
+        producer.publish(
+            message.body,
+            exchange="",
+            routing_key=ENCODE if task == RECOMPUTE_ITEMS else MAINTENANCE,
+            serializer="json",
+            headers=message.headers,
+            retry=True,
+            retry_policy={"max_retries": 1},
+            **message.properties,
+        )
 
 
 def _transport_options(broker_url: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dynrec_store.queue import Connection
 P = ParamSpec("P")
 T = TypeVar("T")
 
+AGAIN = (ConnectionFailedError, BusyError)  # errors after which a call can succeed if it is made again
 PATIENCE = 60.0  # seconds that a call waits for the database to come back
 
 log = structlog.get_logger(__name__)
@@ -35,10 +36,16 @@ class Connections:
         A call whose answer was lost may be made twice: each of them is safe to repeat, because a claim that
         nobody heard of expires and a publish without its lease does nothing.
         """
-        for attempt in self._attempts():
-            with attempt, self._borrowed() as connection:
-                return function(connection, *args, **kwargs)
-        raise AssertionError("tenacity raises the last error itself")
+        try:
+            return self._once(function, *args, **kwargs)
+        except AGAIN as error:
+            log.warning("database_call_again", reason=str(error))
+            answer: T = self._attempts()(self._once, function, *args, **kwargs)
+            return answer
+
+    def _once(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._borrowed() as connection:
+            return function(connection, *args, **kwargs)
 
     def close(self) -> None:
         """Close every connection that is not in use."""
@@ -64,15 +71,9 @@ class Connections:
 
     def _attempts(self) -> tenacity.Retrying:
         return tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type((ConnectionFailedError, BusyError)),
+            retry=tenacity.retry_if_exception_type(AGAIN),
             wait=tenacity.wait_random_exponential(multiplier=0.05, max=2),
             stop=tenacity.stop_after_delay(PATIENCE) | tenacity.stop_when_event_set(self._stopping),
             sleep=tenacity.sleep_using_event(self._stopping),
-            before_sleep=_say_why,
             reraise=True,
         )
-
-
-def _say_why(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    log.warning("database_call_again", attempt=state.attempt_number, reason=str(error))

@@ -102,11 +102,20 @@ class Dispatcher:
         self._look(connection)  # a change may have come between the last look and the lock
         until = min(time.monotonic() + self._settings.sleep_seconds, self._chores.next_due)
         while not self._pending and not self._stopping.is_set() and (left := until - time.monotonic()) > 0:
-            if queue.wait_for_notification(connection, min(left, NAP)):
-                self._look(connection)
+            if said := queue.wait_for_notifications(connection, min(left, NAP)):
+                self._woken(said)
                 break
         queue.wake_up(connection)
         return True
+
+    def _woken(self, said: list[str]) -> None:
+        """Send hints for what the writers said, and leave the worker alone for a moment before looking."""
+        now = self._changed_at = time.monotonic()
+        works = (what.partition(" ") for what in dict.fromkeys(said))
+        pending = [Pending(recommender, work, 1, 0) for work, _, recommender in works if work in ("item", "user")]
+        self._sender.send_for(pending, now)
+        self._chores.note(pending, now)
+        self._stopping.wait(self._settings.poll_seconds)
 
     def _pause(self, quiet: float) -> float:
         """Seconds between looks: short while things change, longer when a look costs much or finds nothing new."""
