@@ -84,4 +84,4 @@ def _transport_options(broker_url: str) -> dict[str, Any]:
     if broker_url.startswith(("redis", "valkey")):
         # an unacknowledged hint comes back when the dispatcher has long sent others
         return {"visibility_timeout": 600, "socket_connect_timeout": 2, "socket_keepalive": True}
-    return {"polling_interval": 0.01}  # seconds, where a transport has to look for messages; by default every second
+    return {}  # some transports refuse options that they do not know
