@@ -10,6 +10,7 @@ from workers.demo.abbreviations import spelt_out
 
 ENOUGH_SALES = 50  # purchases in the year below which a product is left out
 SALES_IN_A_PRICE = 20  # a product's price is the median of so many last sales
+HOUSEHOLD = 1737  # whom the demo follows
 NOT_FOR_SALE = ("COUPON", "FUEL", "MISCELLANEOUS", "RESTAURANT")  # departments
 
 
@@ -24,7 +25,7 @@ class Grocery:
 
 
 def read_grocery(now: datetime, households: int | None = None) -> Grocery:
-    """Read the products that sell and their purchases; `households` keeps the purchases of so many households only.
+    """Read the products that sell and their purchases; of `households` households only if that is given.
 
     `now` is aware of its time zone. Takes about three seconds.
     """
@@ -39,11 +40,9 @@ def read_grocery(now: datetime, households: int | None = None) -> Grocery:
     products = products[products.product_id.isin(sales.product_id)]
     prices = _prices(sales)
     if households is not None:
-        sales = sales[sales.household_id <= households]
+        sales = sales[(sales.household_id - HOUSEHOLD).abs().rank(method="dense") <= households]
     moved = timedelta(days=(now.astimezone(UTC).replace(tzinfo=None) - sales.transaction_timestamp.max()).days)
-    return Grocery(
-        _product_rows(products, prices), _household_rows(sales, people), _purchase_rows(sales, moved), moved
-    )
+    return Grocery(_product_rows(products, prices), _household_rows(sales, people), _purchase_rows(sales, moved), moved)
 
 
 def _prices(sales: pd.DataFrame) -> pd.Series:

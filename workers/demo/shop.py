@@ -53,7 +53,7 @@ alter table shop.purchases add foreign key (household_id) references shop.househ
 analyze shop.products, shop.households, shop.purchases;
 """
 
-Connection = psycopg.Connection[tuple[Any, ...]]
+Connection = psycopg.Connection[Any]
 
 
 def create_shop(connection: Connection, grocery: Grocery, progress: Callable[[int, int], None]) -> None:

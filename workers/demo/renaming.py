@@ -1,0 +1,112 @@
+"""A product changes: its vector follows within milliseconds, and its past stays readable."""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from statistics import median
+from typing import LiteralString
+
+from workers.demo.lists import compare, names
+from workers.demo.stage import ClaimError, Row, Stage, milliseconds
+
+PRODUCT = 998373  # canned milk, 12 oz
+NAMES = (
+    "Condensed milk",
+    "Evaporated milk",
+    "Lactose free milk",
+    "Almond drink",
+    "Oat drink",
+    "Oat drink for coffee",
+    "Barista oat drink, foams like milk",
+)
+CATEGORY = "Coffee"  # where it stands in the end
+PATIENCE = 30.0  # seconds to wait for a vector
+POLL = 0.001  # seconds between looks at it
+
+SIMILAR: LiteralString = """
+    select r.rank, r.item_id, p.name, p.package_size as size, p.category, r.score
+    from dynrec.similar_items('shop', %(product)s, k => 6, diversity => 0.3) r
+      join shop.products p on p.product_id = r.item_id::integer
+    order by r.rank
+"""
+
+
+def rename(stage: Stage) -> None:
+    """Rename a product a few times; measure from commit to vector; read the past."""
+    stage.part("A change in a row is a fresh vector, milliseconds later")
+    before = stage.ask(SIMILAR, product=str(PRODUCT))
+    [moment] = stage.ask("select clock_timestamp() as at")
+    stage.say(f"Marketing is not sure what product {PRODUCT}, canned milk, should become. It tries {len(NAMES)} names:")
+    times = [_rename_once(stage, name) for name in NAMES]
+    stage.say(
+        f"""
+        From commit to fresh vector: {", ".join(milliseconds(seconds) for seconds in times)};
+        median [bold]{milliseconds(median(times))}[/], polled by the application.
+        """
+    )
+    after = stage.show(SIMILAR, product=str(PRODUCT))
+    stage.say("What was similar to the canned milk, and what is to the oat drink:")
+    compare(stage, before, after)
+    new = set(names(after)) - set(names(before))
+    stage.claim(f"{len(new)} of {len(after)} similar products are new", holds=len(new) >= 3)
+    _show_history(stage)
+    stage.end_part()
+    _read_the_past(stage, before, moment["at"])
+
+
+def _rename_once(stage: Stage, name: str) -> float:
+    """Seconds from the commit of a new name to the first read that sees its vector."""
+    old = _vector(stage)
+    update: LiteralString = (
+        "update shop.products set name = %(name)s, category = %(category)s where product_id = %(product)s"
+    )
+    if name == NAMES[-1]:
+        stage.show(update, name=name, category=CATEGORY, product=PRODUCT)
+    else:
+        stage.ask(update, name=name, category=CATEGORY, product=PRODUCT)
+    committed = time.perf_counter()
+    while _vector(stage) == old:
+        if time.perf_counter() - committed > PATIENCE:
+            raise ClaimError(f"the vector of product {PRODUCT} was not fresh {PATIENCE:.0f} s after its change")
+        time.sleep(POLL)
+    return time.perf_counter() - committed
+
+
+def _vector(stage: Stage) -> object:
+    [row] = stage.ask("select dynrec.item_vector_at('shop', %(product)s) as vector", product=str(PRODUCT))
+    return row["vector"]
+
+
+def _show_history(stage: Stage) -> None:
+    stage.say("Every version is kept, with the time when it held and how far the vector moved:")
+    versions = stage.show(
+        """
+        select h.version, h.valid_from::time(3) as valid_from, h.valid_to::time(3) as valid_to,
+          h.created_at - h.valid_from as stored_after, left(h.content_hash, 8) as text_hash,
+          d.cosine_distance as moved_by
+        from dynrec.item_history('shop', %(product)s) h join dynrec.drift('shop', %(product)s) d using (version)
+        order by h.version
+        """,
+        product=str(PRODUCT),
+    )
+    stage.claim(f"{len(versions)} versions: the first and one for each name", holds=len(versions) == 1 + len(NAMES))
+
+
+def _read_the_past(stage: Stage, before: Sequence[Row], moment: datetime) -> None:
+    stage.part("The past can still be asked")
+    stage.say(f"What was similar to product {PRODUCT} just before its first new name:")
+    then = stage.show(
+        """
+        select r.rank, r.item_id, p.name, p.package_size as size, p.category, r.score
+        from dynrec.similar_items('shop', %(product)s, k => 6, diversity => 0.3, as_of => %(moment)s) r
+          join shop.products p on p.product_id = r.item_id::integer
+        order by r.rank
+        """,
+        product=str(PRODUCT),
+        moment=moment,
+    )
+    stage.claim(
+        "rank by rank the answer of that moment",
+        holds=[row["item_id"] for row in then] == [row["item_id"] for row in before],
+    )
+    stage.end_part()
