@@ -23,14 +23,17 @@ as $$ select case when v is not null then v * array_fill((case when abs(factor) 
 comment on function dynrec._scale(vector, double precision) is
   'Internal. factor times v; null for null. A factor below 1e-9 counts as 0: pgvector refuses products that underflow a real.';
 
+create or replace function dynrec._tiny(dimension int) returns vector
+language sql immutable parallel safe
+as $$ select array_fill(8.6736174e-19::real, array[dimension])::vector $$;
+comment on function dynrec._tiny(int) is 'Internal. The vector of that dimension whose components are 2^-60.';
+
 create or replace function dynrec._flush(v vector) returns vector
 language sql immutable parallel safe
-as $$
-  select case when v is not null then
-    array(select case when abs(x) < 1e-25 then 0 else x end from unnest(v::real[]) with ordinality u (x, i) order by i)::vector end
-$$;
+as $$ select case when v is not null then v + dynrec._tiny(vector_dims(v)) - dynrec._tiny(vector_dims(v)) end $$;
 comment on function dynrec._flush(vector) is
-  'Internal. v with components below 1e-25 made 0, so that a sum can be decayed again and again without underflow.';
+  'Internal. v with components below 1e-26 made 0, so that it can be scaled without underflow: in single precision they vanish '
+  'beside 2^-60, which itself vanishes beside components above 1e-10.';
 
 create or replace function dynrec._zero(dimension int) returns vector
 language sql immutable parallel safe

@@ -18,7 +18,7 @@ as $$
     select h.*, r.content, r.features, r.content_hash
     from unnest(item_ids, contents, content_hashes, all_features) as r (item_id, content, content_hash, features) join held h using (item_id)
   ), encoded as materialized (
-    select distinct on (e.content_hash) e.content_hash, e.embedding from unnest(hashes, vectors) as e (content_hash, embedding)
+    select distinct on (e.content_hash) e.content_hash, dynrec._flush(e.embedding) as embedding from unnest(hashes, vectors) as e (content_hash, embedding)
   ), judged as materialized (
     select r.*, known.embedding,
       c.content_hash as old_hash, c.features as old_features, c.valid_from as old_content_from, c.created_at as old_content_made,
@@ -191,7 +191,7 @@ begin
     ), read as (
       select k.item_id, s.content, s.features,
         case when s.item_id is not null then sha256(convert_to(s.content || e'\n' || coalesce(s.embedding::text, ''), 'UTF8')) end as hash,
-        coalesce(dynrec._flush(l2_normalize(s.embedding)), dynrec._zero(%2$s)) as embedding
+        coalesce(l2_normalize(s.embedding), dynrec._zero(%2$s)) as embedding
       from leased cross join unnest(leased.ids) k (item_id)
       left join dynrec_data.source_items_%1$s((select ids from leased)) s using (item_id)
     ), grouped as (
