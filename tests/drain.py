@@ -114,7 +114,7 @@ def drain(connection: Session, encoder: Encodes | None = None, batch_size: int =
         run_tasks(connection)
         waiting = connection.execute(
             "select p.recommender, p.work, e.adopted "
-            "from dynrec._pending_work() p, dynrec._recommender_encoder(p.recommender) e where p.work in ('item', 'user')"
+            "from dynrec._pending_work() p, dynrec._recommender_encoder(p.recommender) e where p.work in ('item', 'user') and p.backlog > 0"
         ).fetchall()
         if not waiting and not _bring_back_the_blameless(connection):
             return
