@@ -76,15 +76,17 @@ begin
     where h.model_id = {model} and h.user_id = for_user and h.created_at <= known_at and h.replaced_at > known_at
   ) k limit 1;
   if not found then
-    -- from the source, less what came since; of versions made since, their closing events know
+    -- from the source, less what came since and with what went; of versions made since, their closing events know
+    with since as (
+      select c.op, c.item_id, c.event_kind, c.value, c.occurred_at from dynrec_data.change c
+      where c.recommender_id = {id} and c.kind = 'user' and c.entity = for_user and c.captured_at > known_at
+    )
     select array_agg(e.item_id) as item_ids, array_agg(e.kind) as kinds, array_agg(e.value) as event_values,
       array_agg(e.occurred_at) as times, max(e.occurred_at) as latest into event
     from (
-      select i.item_id, i.kind, coalesce(i.value, 1) as value, i.occurred_at from dynrec_data.interactions_{id}(array[for_user]) i
-      union all
-      select c.item_id, c.event_kind, case c.op when 'insert' then -1 else 1 end * coalesce(c.value, 1), c.occurred_at
-      from dynrec_data.change c
-      where c.recommender_id = {id} and c.kind = 'user' and c.entity = for_user and c.op <> 'refresh' and c.captured_at > known_at
+      select i.item_id, i.kind, i.value, i.occurred_at from dynrec_data.interactions_{id}(array[for_user]) i
+      union all select s.item_id, s.event_kind, s.value, s.occurred_at from since s where s.op = 'delete'
+      except all select s.item_id, s.event_kind, s.value, s.occurred_at from since s where s.op = 'insert'
     ) e where e.occurred_at <= known_at;
   else
     -- an interaction that was taken back counts with the opposite sign
