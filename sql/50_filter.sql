@@ -10,9 +10,9 @@ begin
   if filter is null then
     return;
   end if;
-  -- it must parse in two places that no text can leave at once: a where clause and an array; the line breaks end any comment
+  -- it must parse in two places that no text can leave at once, as one ends with ) and the other with ]; the line breaks end any comment
   execute format(e'select 1 %s where (\n%s\n) limit 0', context, filter) using filter_args;
-  execute format(e'select array[(\n%s\n)]::boolean[] %s limit 0', filter, context) using filter_args;
+  execute format(e'select array[\n%s\n]::boolean[] %s limit 0', filter, context) using filter_args;
 exception
   when insufficient_privilege or query_canceled then
     raise;
