@@ -36,7 +36,7 @@ WORDS = "red blue green small large old new wooden iron paper lamp chair table s
 
 def title(number: int) -> str:
     """A title of three words that no other number below 5,000 has."""
-    return f"{WORDS[number % 9]} {WORDS[9 + number % 9]} no {number}"
+    return f"{WORDS[number % 9]} {WORDS[9 + number % 9]} nr {number}"
 
 
 def kinds_argument(kinds: Kinds) -> Jsonb:
