@@ -13,7 +13,7 @@ comment on function dynrec._seconds(interval) is 'Internal. An interval in secon
 
 create or replace function dynrec._age(later timestamptz, earlier timestamptz) returns double precision
 language sql immutable parallel safe
-as $$ select greatest(extract(epoch from later) - extract(epoch from earlier), 0)::double precision $$;
+as $$ select greatest(pg_catalog.date_part('epoch', later - earlier), 0) $$;
 comment on function dynrec._age(timestamptz, timestamptz) is
   'Internal. Seconds from earlier to later, never below 0: an interaction dated in the future counts as happening now.';
 

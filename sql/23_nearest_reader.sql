@@ -1,5 +1,18 @@
 -- Generated search of the current item vectors: literal model and dimension, or Postgres would not use the HNSW index.
 
+create or replace function dynrec._nearest_query() returns text
+language sql immutable
+as $template$ select $body$
+    select v.item_id, -(v.embedding::vector({dimension}) <#> query) as score
+    from dynrec_data.item_vector_{model} v
+    where not (v.item_id in (select e from unnest(excluded) e where e is not null))
+      and exists (select from {items} i where i.{key} = v.item_id::{key_type})
+    order by v.embedding::vector({dimension}) <#> query
+    limit n
+$body$ $template$;
+comment on function dynrec._nearest_query() is
+  'Internal. Template: the n items nearest to query that are in the source and not in excluded; fewer where the index scan gives up early.';
+
 create or replace function dynrec._nearest_reader() returns text
 language sql immutable
 as $template$ select $body$
@@ -10,33 +23,10 @@ set search_path from current
 set hnsw.iterative_scan = 'strict_order'
 set hnsw.ef_search = 100
 set plan_cache_mode = 'force_generic_plan'
+set enable_seqscan = off
 as $$
-declare
-  ids text[];
-  scores double precision[];
 begin
-  select array_agg(c.item_id), array_agg(c.score) into ids, scores
-  from (
-    select v.item_id, -(v.embedding::vector({dimension}) <#> query) as score
-    from dynrec_data.item_vector_{model} v
-    where not (v.item_id in (select e from unnest(excluded) e where e is not null))
-      and exists (select from {items} i where i.{key} = v.item_id::{key_type})
-    order by v.embedding::vector({dimension}) <#> query
-    limit n
-  ) c;
-  if coalesce(cardinality(ids), 0) < n then
-    -- the index scan may have given up early; ordered by an expression that no index has, this one is exact
-    select array_agg(c.item_id), array_agg(c.score) into ids, scores
-    from (
-      select v.item_id, -(v.embedding::vector({dimension}) <#> query) as score
-      from dynrec_data.item_vector_{model} v
-      where not (v.item_id in (select e from unnest(excluded) e where e is not null))
-        and exists (select from {items} i where i.{key} = v.item_id::{key_type})
-      order by score desc, v.item_id
-      limit n
-    ) c;
-  end if;
-  return query select * from unnest(ids, scores);
+  return query {nearest_query};
 end
 $$;
 create or replace function dynrec_data.vector_known_{id}(item text, known_at timestamptz) returns vector
@@ -49,5 +39,4 @@ as $$
 $$;
 $body$ $template$;
 comment on function dynrec._nearest_reader() is
-  'Internal. Template: the n items of the current space nearest to a query by inner product, those gone from the source or excluded left out; '
-  'and the vector of one item as known at a moment.';
+  'Internal. Template: the items of the current space nearest to a query, through the index; and the vector of one item as known at a moment.';

@@ -18,6 +18,7 @@ create or replace function dynrec_data.profile_{id}(for_user text) returns vecto
 language plpgsql stable
 set search_path from current
 set plan_cache_mode = 'force_generic_plan'
+set enable_seqscan = off
 as $$
 declare
   stored dynrec_data.user_vector_{model};
@@ -26,20 +27,18 @@ declare
   profile vector;
 begin
   select u.* into stored from dynrec_data.user_vector_{model} u where u.user_id = for_user;
-  if not found
-    or exists (select from dynrec_data.change c where c.recommender_id = {id} and c.kind = 'user' and c.entity = for_user and c.op <> 'insert')
+  select array_agg(c.item_id) as item_ids, array_agg(c.event_kind) as kinds, array_agg(c.value) as event_values,
+    array_agg(c.occurred_at) as times, max(c.occurred_at) as latest, coalesce(bool_or(c.op <> 'insert'), false) as taken_back into event
+  from dynrec_data.change c
+  where c.entity = for_user and c.kind is not distinct from 'user' and c.recommender_id is not distinct from {id};
+  if stored.user_id is null or event.taken_back
     or exists (select from dynrec_data.task t where t.recommender_id = {id} and t.action = 'scan_users')
   then
     -- nothing stored, or something was taken back: from the source rows
     stored := null;
     select array_agg(i.item_id) as item_ids, array_agg(i.kind) as kinds, array_agg(i.value) as event_values,
-      array_agg(i.occurred_at) as times, max(i.occurred_at) as latest into event
+      array_agg(i.occurred_at) as times, max(i.occurred_at) as latest, true as taken_back into event
     from dynrec_data.interactions_{id}(array[for_user]) i;
-  else
-    select array_agg(c.item_id) as item_ids, array_agg(c.event_kind) as kinds, array_agg(c.value) as event_values,
-      array_agg(c.occurred_at) as times, max(c.occurred_at) as latest into event
-    from dynrec_data.change c
-    where c.recommender_id = {id} and c.kind = 'user' and c.entity = for_user and c.op = 'insert';
   end if;
   -- least() passes over nulls: a user without pending interactions stays at the time of the last one
   reference := greatest(stored.reference_time, case when event.latest is not null then least(event.latest, now()) end);

@@ -8,7 +8,9 @@ create or replace function dynrec_data.publish_items_{id}(
 returns table (item_id text, outcome text)
 language sql
 set search_path from current
+set enable_seqscan = off
 as $$
+  -- membership in a list or a hashed set, not joins: the planner guesses wrong about tables that fill and empty all day
   with held as materialized (
     select l.entity as item_id, l.captured_at, l.change_ids, l.lane
     from dynrec_data.lease l
@@ -51,8 +53,9 @@ as $$
     where j.old_hash is not null and (j.outcome = 'removed'
       or j.outcome <> 'requeued' and (j.old_hash, j.old_features) is distinct from (j.content_hash, j.features))
   ), content_gone as (
-    delete from dynrec_data.item_content c using judged j
-    where c.recommender_id = {id} and c.item_id = j.item_id and j.outcome = 'removed'
+    delete from dynrec_data.item_content c
+    where c.recommender_id = {id} and c.item_id = any (item_ids)
+      and (c.item_id in (select j.item_id from judged j where j.outcome = 'removed')) is true
   ), content_new as (
     insert into dynrec_data.item_content as c (recommender_id, item_id, content_hash, document, features, valid_from, created_at)
     select {id}, j.item_id, j.content_hash, to_tsvector({text_search_config}, left(j.content, 100000)), j.features,
@@ -67,7 +70,8 @@ as $$
       case j.outcome when 'removed' then greatest(j.captured_at, j.old_made) else j.made_at end
     from judged j where j.old_embedding is not null and j.outcome in ('published', 'removed')
   ), vector_gone as (
-    delete from dynrec_data.item_vector_{model} v using judged j where v.item_id = j.item_id and j.outcome = 'removed'
+    delete from dynrec_data.item_vector_{model} v
+    where v.item_id = any (item_ids) and (v.item_id in (select j.item_id from judged j where j.outcome = 'removed')) is true
   ), vector_new as (
     insert into dynrec_data.item_vector_{model} as v (model_id, item_id, embedding, valid_from, created_at)
     select {model}, j.item_id, j.embedding, greatest(j.captured_at, j.vector_after), j.made_at
@@ -80,19 +84,24 @@ as $$
     select {id}, 'audience', j.item_id from judged j
     where {has_interactions} and j.lane <> 1 and (j.outcome = 'published' or j.outcome = 'removed' and j.old_embedding is not null)
   ), used as (
-    delete from dynrec_data.change c using judged j
-    where c.recommender_id = {id} and c.kind = 'item' and c.entity = j.item_id and c.id = any (j.change_ids) and j.outcome <> 'requeued' returning 1
+    delete from dynrec_data.change c
+    where c.entity = any (item_ids) and c.kind is not distinct from 'item' and c.recommender_id is not distinct from {id}
+      and (c.id in (select unnest(j.change_ids) from judged j where j.outcome <> 'requeued')) is true
+    returning 1
   ), unlocked as materialized (
     -- changes go before leases and retries: a claim locks changes first, too, and then looks for the lease
     select count(*) from used
   ), released as (
-    delete from dynrec_data.lease l using unlocked, held h where l.recommender_id = {id} and l.kind = 'item' and l.entity = h.item_id
+    delete from dynrec_data.lease l using unlocked
+    where l.token = by_token and l.recommender_id = {id} and l.kind = 'item' and l.entity = any (item_ids)
   ), forgiven as (
-    delete from dynrec_data.retry r using unlocked, judged j
-    where r.recommender_id = {id} and r.kind = 'item' and r.entity = j.item_id and j.outcome <> 'requeued'
+    delete from dynrec_data.retry r using unlocked
+    where r.recommender_id = {id} and r.kind = 'item' and r.entity = any (item_ids)
+      and (r.entity in (select j.item_id from judged j where j.outcome <> 'requeued')) is true
   ), revived as (
-    delete from dynrec_data.dead_letter d using unlocked, judged j
-    where d.recommender_id = {id} and d.kind = 'item' and d.entity = j.item_id and j.outcome <> 'requeued'
+    delete from dynrec_data.dead_letter d using unlocked
+    where d.recommender_id = {id} and d.kind = 'item' and d.entity = any (item_ids)
+      and (d.entity in (select j.item_id from judged j where j.outcome <> 'requeued')) is true
   )
   select given.item_id, coalesce(j.outcome, 'superseded')
   from unnest(item_ids) as given (item_id) left join judged j using (item_id)

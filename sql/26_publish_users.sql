@@ -6,14 +6,16 @@ as $template$ select $body$
 create or replace function dynrec_data.publish_users_{id}(by_token uuid) returns bigint
 language sql
 set search_path from current
+set enable_seqscan = off
 as $$
   -- one statement, one snapshot: an interaction is visible in the source exactly if its change is, so none counts twice
   with held as materialized (
     select l.entity as user_id, l.captured_at from dynrec_data.lease l
     where l.token = by_token and l.recommender_id = {id} and l.kind = 'user' order by l.entity for update
   ), used as materialized (
-    delete from dynrec_data.change c using held h
-    where c.recommender_id = {id} and c.kind = 'user' and c.entity = h.user_id
+    delete from dynrec_data.change c
+    where c.entity = any (array(select h.user_id from held h))
+      and c.kind is not distinct from 'user' and c.recommender_id is not distinct from {id}
     returning c.entity as user_id, c.op, c.item_id, c.event_kind, c.value, c.occurred_at, c.captured_at
   ), old as materialized (
     select h.user_id, u.state, u.half_lives, u.reference_time, u.event_count,
@@ -27,23 +29,27 @@ as $$
       order by p.valid_to desc limit 1
     ) gone on u.user_id is null
   ), event as materialized (
-    select c.user_id, c.item_id, c.event_kind as kind, c.value, least(c.occurred_at, now()) as occurred_at
-    from used c join old using (user_id) where not old.afresh
-    union all
-    select i.user_id, i.item_id, i.kind, i.value, least(i.occurred_at, now())
-    from dynrec_data.interactions_{id}(array(select old.user_id from old where old.afresh)) i
+    select e.*, greatest(max(e.occurred_at) over (partition by e.user_id), e.old_reference) as reference
+    from (
+      select c.user_id, c.item_id, c.event_kind as kind, c.value, least(c.occurred_at, now()) as occurred_at, old.reference_time as old_reference
+      from used c join old using (user_id) where not old.afresh
+      union all
+      select i.user_id, i.item_id, i.kind, i.value, least(i.occurred_at, now()), null
+      from dynrec_data.interactions_{id}(array(select old.user_id from old where old.afresh)) i
+    ) e
   ), clock as materialized (
-    select o.*, greatest(max(e.occurred_at), case when not o.afresh then o.reference_time end) as new_reference,
-      count(e.user_id) + case when o.afresh then 0 else o.event_count end as new_count
-    from old o left join event e using (user_id)
-    group by o.user_id, o.starts_at, o.state, o.half_lives, o.reference_time, o.event_count, o.valid_from, o.created_at, o.afresh
+    select o.*, coalesce(e.reference, case when not o.afresh then o.reference_time end) as new_reference,
+      coalesce(e.events, 0) + case when o.afresh then 0 else o.event_count end as new_count
+    from old o left join (
+      select e.user_id, max(e.reference) as reference, count(*) as events from event e group by e.user_id
+    ) e using (user_id)
   ), moved as materialized (
     select w.user_id, w.slot, sum(dynrec._scale(v.embedding, w.weight)) as total
     from (
       select e.user_id, dynrec_data.kind_slot_{id}(e.kind) as slot, e.item_id,
         sum(dynrec_data.kind_weight_{id}(e.kind, e.value)
-          * dynrec._decay(dynrec._age(c.new_reference, e.occurred_at), half_life.seconds[dynrec_data.kind_slot_{id}(e.kind)])) as weight
-      from event e join clock c using (user_id), (select {half_lives} as seconds) half_life
+          * dynrec._decay(dynrec._age(e.reference, e.occurred_at), half_life.seconds[dynrec_data.kind_slot_{id}(e.kind)])) as weight
+      from event e, (select {half_lives} as seconds) half_life
       group by 1, 2, 3
     ) w join dynrec_data.item_vector_{model} v on v.item_id = w.item_id
     group by w.user_id, w.slot
@@ -93,11 +99,14 @@ as $$
     -- changes go before leases and retries: a claim locks changes first, too, and then looks for the lease
     select count(*) from used
   ), released as (
-    delete from dynrec_data.lease l using unlocked, held h where l.recommender_id = {id} and l.kind = 'user' and l.entity = h.user_id
+    delete from dynrec_data.lease l using unlocked
+    where l.token = by_token and l.recommender_id = {id} and l.kind = 'user' and l.entity = any (array(select h.user_id from held h))
   ), forgiven as (
-    delete from dynrec_data.retry t using unlocked, held h where t.recommender_id = {id} and t.kind = 'user' and t.entity = h.user_id
+    delete from dynrec_data.retry t using unlocked
+    where t.recommender_id = {id} and t.kind = 'user' and t.entity = any (array(select h.user_id from held h))
   ), revived as (
-    delete from dynrec_data.dead_letter x using unlocked, held h where x.recommender_id = {id} and x.kind = 'user' and x.entity = h.user_id
+    delete from dynrec_data.dead_letter x using unlocked
+    where x.recommender_id = {id} and x.kind = 'user' and x.entity = any (array(select h.user_id from held h))
   )
   select count(*) from held
 $$;

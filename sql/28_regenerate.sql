@@ -10,6 +10,7 @@ declare
 begin
   select rec.* into strict r from dynrec_data.recommender rec where rec.id = _generate.recommender_id;
   names := dynrec._names(r);
+  names := names || jsonb_build_object('nearest_query', dynrec._render(dynrec._nearest_query(), names));
   execute dynrec._render_code(dynrec._item_reader(), names);
   execute dynrec._render_code(dynrec._item_capture(), names);
   execute dynrec._render_code(dynrec._nearest_reader(), names);
@@ -19,6 +20,7 @@ begin
     execute dynrec._render_code(dynrec._interaction_capture(), names);
     execute dynrec._render_code(dynrec._profile_reader(), names);
     execute dynrec._render_code(dynrec._user_publisher(), names);
+    execute dynrec._render_code(dynrec._recommend_reader(), names);
   end if;
 end
 $$;

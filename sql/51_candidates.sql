@@ -134,13 +134,23 @@ returns table (item_id text, score double precision)
 language plpgsql stable
 set search_path from current
 as $$
+declare
+  ids text[];
+  scores double precision[];
 begin
   if as_of is not null then
     return query select * from dynrec._known_candidates(r, query, n, excluded, filter, filter_args, as_of);
+    return;
   elsif filter is not null then
     return query select * from dynrec._filtered_candidates(r, query, n, excluded, filter, filter_args);
+    return;
+  end if;
+  execute format('select array_agg(c.item_id), array_agg(c.score) from dynrec_data.nearest_%s($1, $2, $3) c', r.id)
+    into ids, scores using query, n, excluded;
+  if cardinality(ids) = n then
+    return query select * from unnest(ids, scores);
   else
-    return query execute format('select * from dynrec_data.nearest_%s($1, $2, $3)', r.id) using query, n, excluded;
+    return query select * from dynrec._exact_candidates(r, query, n, excluded, null, filter_args, null, false);
   end if;
 end
 $$;

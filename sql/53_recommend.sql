@@ -13,7 +13,9 @@ begin
   if as_of is not null and (not isfinite(as_of) or as_of > clock_timestamp()) then
     perform dynrec._reject('as_of is not a moment of the past', as_of::text, 'Leave it out for the present.');
   end if;
-  perform dynrec._check_filter(r, filter, filter_args);
+  if filter is not null then
+    perform dynrec._check_filter(r, filter, filter_args);
+  end if;
 end
 $$;
 comment on function dynrec._check_read(dynrec_data.recommender, int, text, jsonb, double precision, timestamptz) is
@@ -132,8 +134,16 @@ begin
   perform dynrec._check_read(r, k, filter, filter_args, diversity, as_of);
   -- a user of whom nothing is known is served, too
   if r.interactions is not null and dynrec._is_key(user_id, r.user_key_type) then
+    user_id := dynrec._as_key(user_id, r.user_key_type);
+    exclude_seen := coalesce(exclude_seen, (r.options ->> 'exclude_seen')::boolean);
+    if filter is null and as_of is null and diversity = 0 then
+      return query execute format('select * from dynrec_data.recommend_%s($1, $2, $3, $4)', r.id) using user_id, k, excluded, exclude_seen;
+      if found then
+        return;
+      end if;
+    end if;
     profile := dynrec._profile(r, user_id, as_of);
-    if coalesce(exclude_seen, (r.options ->> 'exclude_seen')::boolean) then
+    if exclude_seen then
       excluded := excluded || dynrec._seen(r, user_id, as_of);
     end if;
   end if;

@@ -1,6 +1,6 @@
 """The queue: changes, leases, retries, dead letters, tasks."""
 
-from sqlalchemy import BigInteger, Column, Double, Identity, Index, Integer, SmallInteger, Table, Text, Uuid, text
+from sqlalchemy import BigInteger, Column, Double, Identity, Index, Integer, PrimaryKeyConstraint, SmallInteger, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from dynrec_store.tables.base import CLOCK, TIME, metadata
@@ -40,9 +40,9 @@ change = Table(
     ),
     Index(
         "change_entity",
-        "recommender_id",
-        "kind",
         "entity",
+        "kind",
+        "recommender_id",
         info={"comment": "recommend: interactions that no user vector holds yet; _publish_*: deletes what was claimed"},
     ),
     # Rows come and go all day: vacuum by their number, not by the size that the table once had, and without pauses.
@@ -57,9 +57,10 @@ change = Table(
 lease = Table(
     "lease",
     metadata,
-    Column("recommender_id", Integer, primary_key=True),
-    Column("kind", Text, primary_key=True),
-    Column("entity", Text, primary_key=True),
+    Column("recommender_id", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("entity", Text, nullable=False),
+    PrimaryKeyConstraint("entity", "kind", "recommender_id"),
     Column("token", Uuid, nullable=False, comment="one for each claim"),
     Column("deadline", TIME, nullable=False),
     Column("attempts", SmallInteger, nullable=False),
@@ -75,9 +76,10 @@ lease = Table(
 retry = Table(
     "retry",
     metadata,
-    Column("recommender_id", Integer, primary_key=True),
-    Column("kind", Text, primary_key=True),
-    Column("entity", Text, primary_key=True),
+    Column("recommender_id", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("entity", Text, nullable=False),
+    PrimaryKeyConstraint("entity", "kind", "recommender_id"),
     Column("attempts", SmallInteger, nullable=False),
     Column("not_before", TIME, nullable=False),
     Column("error", Text, nullable=False),
@@ -92,9 +94,10 @@ retry = Table(
 dead_letter = Table(
     "dead_letter",
     metadata,
-    Column("recommender_id", Integer, primary_key=True),
-    Column("kind", Text, primary_key=True),
-    Column("entity", Text, primary_key=True),
+    Column("recommender_id", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("entity", Text, nullable=False),
+    PrimaryKeyConstraint("entity", "kind", "recommender_id"),
     Column("attempts", SmallInteger, nullable=False),
     Column("error", Text, nullable=False),
     Column("failed_at", TIME, nullable=False, server_default=CLOCK),

@@ -16,8 +16,9 @@ HALF_LIVES = "those of the recommender when this was made, in seconds"
 item_content = Table(
     "item_content",
     metadata,
-    Column("recommender_id", Integer, primary_key=True),
-    Column("item_id", Text, primary_key=True),
+    Column("recommender_id", Integer, nullable=False),
+    Column("item_id", Text, nullable=False),
+    PrimaryKeyConstraint("item_id", "recommender_id"),
     Column("content_hash", LargeBinary, nullable=False, comment="sha256 of the text that was encoded"),
     Column("document", TSVECTOR, nullable=False),
     Column("features", JSONB, nullable=False, comment="the numeric and categorical columns"),
@@ -25,8 +26,8 @@ item_content = Table(
     Column("created_at", TIME, nullable=False, server_default=CLOCK, comment=CREATED_AT),
     Index(
         "item_content_hash",
-        "recommender_id",
         "content_hash",
+        "recommender_id",
         info={"comment": "_read_items: an item with an equal text, whose vector can be copied"},
     ),
     Index(

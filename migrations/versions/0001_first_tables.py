@@ -220,7 +220,7 @@ def _create_queue() -> None:
             "autovacuum_vacuum_cost_delay": "0",
         },
     )
-    op.create_index("change_entity", "change", ["recommender_id", "kind", "entity"], schema=SCHEMA)
+    op.create_index("change_entity", "change", ["entity", "kind", "recommender_id"], schema=SCHEMA)
     op.create_index("change_head", "change", ["recommender_id", "kind", "lane", "id"], schema=SCHEMA)
     op.create_table(
         "lease",
@@ -236,7 +236,7 @@ def _create_queue() -> None:
         ),
         sa.Column("captured_at", TIME, nullable=False, comment="of the oldest of them"),
         sa.Column("claimed_at", TIME, server_default=sa.text("clock_timestamp()"), nullable=False),
-        sa.PrimaryKeyConstraint("recommender_id", "kind", "entity", name="lease_pkey"),
+        sa.PrimaryKeyConstraint("entity", "kind", "recommender_id", name="lease_pkey"),
         schema=SCHEMA,
         comment="Entities that a worker has claimed. No lease, no publish.",
     )
@@ -250,7 +250,7 @@ def _create_queue() -> None:
         sa.Column("attempts", sa.SmallInteger(), nullable=False),
         sa.Column("not_before", TIME, nullable=False),
         sa.Column("error", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("recommender_id", "kind", "entity", name="retry_pkey"),
+        sa.PrimaryKeyConstraint("entity", "kind", "recommender_id", name="retry_pkey"),
         schema=SCHEMA,
         comment="Entities that failed and wait for their next try.",
     )
@@ -263,7 +263,7 @@ def _create_queue() -> None:
         sa.Column("attempts", sa.SmallInteger(), nullable=False),
         sa.Column("error", sa.Text(), nullable=False),
         sa.Column("failed_at", TIME, server_default=sa.text("clock_timestamp()"), nullable=False),
-        sa.PrimaryKeyConstraint("recommender_id", "kind", "entity", name="dead_letter_pkey"),
+        sa.PrimaryKeyConstraint("entity", "kind", "recommender_id", name="dead_letter_pkey"),
         schema=SCHEMA,
         comment="Entities that failed too often; retry_failed() brings them back.",
     )
@@ -297,12 +297,12 @@ def _create_contents() -> None:
             nullable=False,
             comment="when the system learnt it",
         ),
-        sa.PrimaryKeyConstraint("recommender_id", "item_id", name="item_content_pkey"),
+        sa.PrimaryKeyConstraint("item_id", "recommender_id", name="item_content_pkey"),
         schema=SCHEMA,
         comment="What an item's source row said when it was last read.",
     )
     op.create_index("item_content_document", "item_content", ["document"], schema=SCHEMA, postgresql_using="gin")
-    op.create_index("item_content_hash", "item_content", ["recommender_id", "content_hash"], schema=SCHEMA)
+    op.create_index("item_content_hash", "item_content", ["content_hash", "recommender_id"], schema=SCHEMA)
     op.create_table(
         "item_content_history",
         sa.Column("recommender_id", sa.Integer(), nullable=False),
