@@ -58,7 +58,7 @@ def _product_rows(products: pd.DataFrame, prices: pd.Series) -> pd.DataFrame:
             "name": spelt_out(products.product_type),
             "category": spelt_out(products.product_category),
             "department": spelt_out(products.department),
-            "package_size": products.package_size.str.lower().str.split().str.join(" "),
+            "package_size": products.package_size.str.lower().str.removeprefix("l ").str.split().str.join(" "),
             "brand": products.brand.map({"National": "national", "Private": "store brand"}),
             "manufacturer_id": products.manufacturer_id,
             "price": products.product_id.map(prices).fillna(0.01),

@@ -26,17 +26,27 @@ def recommend(stage: Stage) -> None:
     )
     rows = stage.show(
         """
-        select r.rank, p.name, p.package_size as size, p.price, r.score, r.source, e.reason
+        select r.rank, p.name, p.package_size as size, p.price, r.score, r.source,
+          b.name as because_of, e.occurred_at::date as bought_on, e.similarity as alike
         from dynrec.recommend('shop', %(household)s, k => 8, diversity => 0.5) r
           join shop.products p on p.product_id = r.item_id::integer
           cross join lateral dynrec.explain('shop', %(household)s, r.item_id, k => 1) e
+          join shop.products b on b.product_id = e.because_item_id::integer
         order by r.rank
         """,
         household=str(HOUSEHOLD),
     )
     stage.claim(
         "eight rows, all of them personal, each with a reason",
-        holds=len(rows) == 8 and all(row["source"] == "personal" and row["reason"] for row in rows),
+        holds=len(rows) == 8 and all(row["source"] == "personal" and row["because_of"] for row in rows),
+    )
+    stage.show(
+        """
+        select e.reason, e.contribution
+        from dynrec.recommend('shop', %(household)s, k => 1) r
+          cross join lateral dynrec.explain('shop', %(household)s, r.item_id, k => 3) e
+        """,
+        household=str(HOUSEHOLD),
     )
     times = [
         stage.timed("select * from dynrec.recommend('shop', %(household)s)", household=str(HOUSEHOLD))[1]

@@ -1,23 +1,21 @@
 """A product changes: its vector follows within milliseconds, and its past stays readable."""
 
 import time
-from collections.abc import Sequence
-from datetime import datetime
 from statistics import median
 from typing import LiteralString
 
-from workers.demo.lists import compare, names
-from workers.demo.stage import ClaimError, Row, Stage, milliseconds
+from workers.demo.lists import Remembered, compare, names, now
+from workers.demo.stage import ClaimError, Stage, milliseconds
 
-PRODUCT = 998373  # canned milk, 12 oz
+PRODUCT = 926597  # canned milk, 14 oz, store brand
 NAMES = (
     "Condensed milk",
     "Evaporated milk",
     "Lactose free milk",
     "Almond drink",
     "Oat drink",
-    "Oat drink for coffee",
-    "Barista oat drink, foams like milk",
+    "Oat milk",
+    "Oat milk for coffee",
 )
 CATEGORY = "Coffee"  # where it stands in the end
 PATIENCE = 30.0  # seconds to wait for a vector
@@ -31,11 +29,10 @@ SIMILAR: LiteralString = """
 """
 
 
-def rename(stage: Stage) -> None:
-    """Rename a product a few times; measure from commit to vector; read the past."""
+def rename(stage: Stage) -> Remembered:
+    """Rename a product a few times, measure from commit to vector; returns what was similar before."""
     stage.part("A change in a row is a fresh vector, milliseconds later")
-    before = stage.ask(SIMILAR, product=str(PRODUCT))
-    [moment] = stage.ask("select clock_timestamp() as at")
+    before = Remembered(now(stage), stage.ask(SIMILAR, product=str(PRODUCT)))
     stage.say(f"Marketing is not sure what product {PRODUCT}, canned milk, should become. It tries {len(NAMES)} names:")
     times = [_rename_once(stage, name) for name in NAMES]
     stage.say(
@@ -46,16 +43,17 @@ def rename(stage: Stage) -> None:
     )
     after = stage.show(SIMILAR, product=str(PRODUCT))
     stage.say("What was similar to the canned milk, and what is to the oat drink:")
-    compare(stage, before, after)
-    new = set(names(after)) - set(names(before))
+    compare(stage, before.rows, after)
+    new = set(names(after)) - set(names(before.rows))
     stage.claim(f"{len(new)} of {len(after)} similar products are new", holds=len(new) >= 3)
     _show_history(stage)
     stage.end_part()
-    _read_the_past(stage, before, moment["at"])
+    return before
 
 
 def _rename_once(stage: Stage, name: str) -> float:
     """Seconds from the commit of a new name to the first read that sees its vector."""
+    stage.ask("select dynrec.wait_until_fresh('shop')")
     old = _vector(stage)
     update: LiteralString = (
         "update shop.products set name = %(name)s, category = %(category)s where product_id = %(product)s"
@@ -81,7 +79,8 @@ def _show_history(stage: Stage) -> None:
     stage.say("Every version is kept, with the time when it held and how far the vector moved:")
     versions = stage.show(
         """
-        select h.version, h.valid_from::time(3) as valid_from, h.valid_to::time(3) as valid_to,
+        select h.version, to_char(h.valid_from, 'HH24:MI:SS.MS') as valid_from,
+          to_char(h.valid_to, 'HH24:MI:SS.MS') as valid_to,
           h.created_at - h.valid_from as stored_after, left(h.content_hash, 8) as text_hash,
           d.cosine_distance as moved_by
         from dynrec.item_history('shop', %(product)s) h join dynrec.drift('shop', %(product)s) d using (version)
@@ -90,23 +89,3 @@ def _show_history(stage: Stage) -> None:
         product=str(PRODUCT),
     )
     stage.claim(f"{len(versions)} versions: the first and one for each name", holds=len(versions) == 1 + len(NAMES))
-
-
-def _read_the_past(stage: Stage, before: Sequence[Row], moment: datetime) -> None:
-    stage.part("The past can still be asked")
-    stage.say(f"What was similar to product {PRODUCT} just before its first new name:")
-    then = stage.show(
-        """
-        select r.rank, r.item_id, p.name, p.package_size as size, p.category, r.score
-        from dynrec.similar_items('shop', %(product)s, k => 6, diversity => 0.3, as_of => %(moment)s) r
-          join shop.products p on p.product_id = r.item_id::integer
-        order by r.rank
-        """,
-        product=str(PRODUCT),
-        moment=moment,
-    )
-    stage.claim(
-        "rank by rank the answer of that moment",
-        holds=[row["item_id"] for row in then] == [row["item_id"] for row in before],
-    )
-    stage.end_part()

@@ -4,11 +4,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from inspect import cleandoc
+from numbers import Number
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import dict_row
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -58,37 +61,33 @@ class Stage:
         """Say something to the reader, in Rich's markup; line breaks count as blanks."""
         self.console.print(" ".join(text.split()))
 
-    def show(self, statement: LiteralString, *, title: str = "", **parameters: object) -> list[Row]:
+    def show(self, statement: LiteralString, **parameters: object) -> list[Row]:
         """Run a statement and show it, its rows and its time."""
-        self._show_sql(statement, parameters)
-        rows, seconds = self.timed(statement, **parameters)
-        self.show_rows(rows, title=title)
-        self.console.print(Text(f"  {_count(rows)}{milliseconds(seconds)}", style="dim"))
+        self.show_sql(self._bound(statement, parameters))
+        rows, seconds, outcome = self._run(statement, parameters)
+        self.show_rows(rows)
+        self.console.print(Text(f"  {outcome}, {milliseconds(seconds)}", style="dim"))
         return rows
 
     def ask(self, statement: LiteralString, **parameters: object) -> list[Row]:
         """Run a statement without showing it."""
-        return self.timed(statement, **parameters)[0]
+        return self._run(statement, parameters)[0]
 
     def timed(self, statement: LiteralString, **parameters: object) -> tuple[list[Row], float]:
         """Run a statement; returns its rows and the seconds from sending it to having them."""
-        started = time.perf_counter()
-        with translated_errors():
-            cursor = self.connection.execute(statement, parameters)
-            rows = cursor.fetchall() if cursor.description else []
-        return rows, time.perf_counter() - started
+        return self._run(statement, parameters)[:2]
 
-    def show_rows(self, rows: Sequence[Row], *, title: str = "") -> None:
-        """Show rows as a table, without those columns that end in an underscore."""
-        if not rows or not (names := [name for name in rows[0] if not name.endswith("_")]):
+    def show_rows(self, rows: Sequence[Row]) -> None:
+        """Show rows as a table; nothing for those of a function that returns void."""
+        if not any(value != "" for row in rows for value in row.values()):
             return
-        table = Table(title=title or None, title_justify="left", header_style="bold", border_style="dim")
-        for name in names:
-            numeric = all(isinstance(row[name], int | float) for row in rows)
+        table = Table(box=SIMPLE_HEAD, header_style="bold", border_style="dim")
+        for name in rows[0]:
+            numeric = all(isinstance(row[name], Number) for row in rows)
             table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
         for row in rows:
-            table.add_row(*(Text(_shown(row[name])) for name in names))
-        self.console.print(Padding(table, (0, 0, 0, 2)))
+            table.add_row(*(Text(_shown(row[name])) for name in rows[0]))
+        self.console.print(table)
 
     def claim(self, text: str, *, holds: bool) -> None:
         """Say what the reader has just seen; ClaimError if it is not so."""
@@ -105,18 +104,31 @@ class Stage:
         with Progress(*columns, console=self.console) as bars:
             yield bars
 
-    def _show_sql(self, statement: LiteralString, parameters: dict[str, object]) -> None:
-        text = psycopg.ClientCursor(self.connection).mogrify(cleandoc(statement), parameters)
-        shown = Syntax(text, "postgresql", theme="ansi_dark", background_color="default", word_wrap=True)
+    def _run(self, statement: LiteralString, parameters: dict[str, object]) -> tuple[list[Row], float, str]:
+        started = time.perf_counter()
+        with translated_errors():
+            cursor = self.connection.execute(statement, parameters)
+            rows = cursor.fetchall() if cursor.description else []
+        return rows, time.perf_counter() - started, _outcome(rows, cursor.statusmessage)
+
+    def show_sql(self, statement: str) -> None:
+        """Show SQL."""
+        shown = Syntax(statement, "postgresql", theme="ansi_dark", background_color="default", word_wrap=True)
         self.console.print(Padding(shown, (1, 0, 0, 2)))
+
+    def _bound(self, statement: LiteralString, parameters: dict[str, object]) -> str:
+        return psycopg.ClientCursor(self.connection).mogrify(cleandoc(statement), parameters)
+
+
+def make_console() -> Console:
+    """The screen, or a wide page where nobody watches."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
 
 
 @contextmanager
-def staged(url: str) -> Iterator[Stage]:
-    """Connect as an application does, and set up the screen."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PIPE_WIDTH)
+def staged(url: str, console: Console) -> Iterator[Stage]:
+    """Connect as an application does."""
     with translated_errors():
         connection = psycopg.connect(
             psycopg_url(url),
@@ -139,8 +151,11 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
 
 
-def _count(rows: Sequence[Row]) -> str:
-    return f"{len(rows)} row{'s' if len(rows) > 1 else ''}, " if rows else ""
+def _outcome(rows: Sequence[Row], status: str | None) -> str:
+    """What psql says: the number of rows, or the command with what it counted."""
+    if status is not None and not status.startswith("SELECT"):
+        return status
+    return f"{len(rows) or 'no'} row{'' if len(rows) == 1 else 's'}"
 
 
 def _shown(value: object) -> str:
@@ -151,5 +166,7 @@ def _shown(value: object) -> str:
             return "yes" if value else "no"
         case float():
             return f"{value:.3f}"
+        case timedelta():
+            return milliseconds(value.total_seconds())
         case _:
             return str(value)
