@@ -132,9 +132,21 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave everything running until ctrl-c.", envvar="DYNREC_KEEP")
     ] = False,
+    households: Annotated[
+        int | None, typer.Option(min=1, help="Take the purchases of so many households only.", show_default="all")
+    ] = None,
+    data_dir: DataDir = None,
+    device: Device = None,
+    precision: Precision = None,
 ) -> None:
-    """Show what dynrec does, on the purchases of a grocer, from nothing."""
-    load_extra("workers.demo:run_demo", "demo")(keep=keep)
+    """Show what dynrec does, on the purchases of a grocer, from nothing.
+
+    It has a PostgreSQL of its own, in the folder demo below the data folder.
+    """
+    settings = settings_of(data_dir=data_dir, device=device, precision=precision)
+    run_demo = load_extra("workers.demo:run_demo", "demo")
+    with _terminable():
+        run_demo(settings, keep=keep, households=households)
 
 
 def bench(ctx: typer.Context) -> None:
