@@ -54,13 +54,18 @@ comment on function dynrec._is_key(text, text) is
   'Internal. Whether a text can be a key of that type: a value that cannot is an unknown key, not an error.';
 
 create or replace function dynrec._as_key(value text, type text) returns text
-language sql stable
+language plpgsql stable
 set search_path from current
 as $$
-  select case
-    when type = 'text' or not pg_catalog.pg_input_is_valid(value, type) then value
-    when type = 'uuid' then value::uuid::text
-    else value::bigint::text end
+begin
+  if type = 'text' or not pg_input_is_valid(value, type) then
+    return value;
+  elsif type = 'uuid' then
+    return value::uuid;
+  else
+    return value::bigint;
+  end if;
+end
 $$;
 comment on function dynrec._as_key(text, text) is
   'Internal. A key as a source of that type writes it, so that A0EEBC… finds a0eebc… and 007 finds 7; what cannot be a key stays as it is.';
