@@ -84,6 +84,7 @@ class Histories(RuleBasedStateMachine):
     def begin(self, level: IsolationLevel) -> None:
         self.second.isolation_level = level
         self.second.autocommit = False
+        self.second.execute("select 1")  # it begins here, and what follows are parts of it
 
     @rule(action=actions, dice=dice)
     @precondition(lambda self: self.in_transaction)

@@ -5,7 +5,8 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import LiteralString
 
@@ -36,6 +37,12 @@ class Turmoil:
 
     def run(self, seconds: float, *, writers: int = 3, workers: int = 3, readers: int = 1) -> None:
         """Let everybody loose for a while."""
+        with self.going_on(writers=writers, workers=workers, readers=readers):
+            self.stopping.wait(seconds)
+
+    @contextmanager
+    def going_on(self, *, writers: int = 0, workers: int = 0, readers: int = 0) -> Iterator[None]:
+        """Let everybody loose for the length of the block."""
         threads = [
             threading.Thread(target=self._keep_on, args=[role, f"{role.__name__} {number}"])
             for role, many in ((self._write, writers), (self._work, workers), (self._read, readers))
@@ -43,10 +50,12 @@ class Turmoil:
         ]
         for thread in threads:
             thread.start()
-        self.stopping.wait(seconds)
-        self.stopping.set()
-        for thread in threads:
-            thread.join()
+        try:
+            yield
+        finally:
+            self.stopping.set()
+            for thread in threads:
+                thread.join()
 
     def settle(self) -> list[str]:
         """Finish all work; returns what is wrong then."""
