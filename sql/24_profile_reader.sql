@@ -70,7 +70,7 @@ begin
        where c.recommender_id = {id} and c.kind = 'user' and c.entity = for_user) as later
     from dynrec_data.user_vector_{model} u where u.user_id = for_user and u.created_at <= known_at
     union all
-    select h.state, h.half_lives, h.reference_time, h.closing_events
+    select h.state, h.half_lives, nullif(h.reference_time, '-infinity'), h.closing_events
     from dynrec_data.user_vector_history h
     where h.model_id = {model} and h.user_id = for_user and h.created_at <= known_at and h.replaced_at > known_at
   ) k limit 1;
