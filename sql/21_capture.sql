@@ -23,12 +23,11 @@ begin
     select {id}, 'item', o.{key}::text, 'refresh' from old_rows o;
   elsif tg_op = 'UPDATE' then
     insert into dynrec_data.change (recommender_id, kind, entity, op)
-    select distinct {id}, 'item', k.entity, 'refresh'
+    -- a full join: the plan of an inner join would outlive the row counts it was made for; it gives each key once
+    select {id}, 'item', coalesce(o.{key}, n.{key})::text, 'refresh'
     from old_rows o full join new_rows n on n.{key} = o.{key}
-      cross join lateral (values (o.{key}::text), (n.{key}::text)) as k (entity)
-    where k.entity is not null
-      and (o.{key} is null or n.{key} is null
-        or row({watched_old})::record operator(pg_catalog.*<>) row({watched_new})::record);
+    where o.{key} is null or n.{key} is null
+      or row({watched_old})::record operator(pg_catalog.*<>) row({watched_new})::record;
   else
     insert into dynrec_data.task (recommender_id, action)
     select {id}, a.action from (values (1, 'scan_items'), (2, 'scan_users')) a (position, action)

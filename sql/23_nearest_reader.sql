@@ -1,18 +1,5 @@
 -- Generated search of the current item vectors: literal model and dimension, or Postgres would not use the HNSW index.
 
-create or replace function dynrec._nearest_query() returns text
-language sql immutable
-as $template$ select $body$
-    select v.item_id, -(v.embedding::vector({dimension}) <#> query) as score
-    from dynrec_data.item_vector_{model} v
-    where not (v.item_id in (select e from unnest(excluded) e where e is not null))
-      and exists (select from {items} i where i.{key} = v.item_id::{key_type})
-    order by v.embedding::vector({dimension}) <#> query
-    limit n
-$body$ $template$;
-comment on function dynrec._nearest_query() is
-  'Internal. Template: the n items nearest to query that are in the source and not in excluded; fewer where the index scan gives up early.';
-
 create or replace function dynrec._nearest_reader() returns text
 language sql immutable
 as $template$ select $body$
@@ -26,7 +13,13 @@ set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = off
 as $$
 begin
-  return query {nearest_query};
+  return query
+    select v.item_id, -(v.embedding::vector({dimension}) <#> query)
+    from dynrec_data.item_vector_{model} v
+    where not (v.item_id in (select e from unnest(excluded) e where e is not null))
+      and exists (select from {items} i where i.{key} = v.item_id::{key_type})
+    order by v.embedding::vector({dimension}) <#> query
+    limit n;
 end
 $$;
 create or replace function dynrec_data.vector_known_{id}(item text, known_at timestamptz) returns vector

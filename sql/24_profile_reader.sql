@@ -40,8 +40,12 @@ begin
       array_agg(i.occurred_at) as times, max(i.occurred_at) as latest, true as taken_back into event
     from dynrec_data.interactions_{id}(array[for_user]) i;
   end if;
-  -- least() passes over nulls: a user without pending interactions stays at the time of the last one
-  reference := greatest(stored.reference_time, case when event.latest is not null then least(event.latest, now()) end);
+  if event.latest is null then
+    -- at rest: the sums as they were stored
+    select sum(s.total) into profile from unnest(stored.state) s (total);
+    return case when vector_norm(profile) > 0 then l2_normalize(profile) end;
+  end if;
+  reference := greatest(stored.reference_time, least(event.latest, now()));
   select sum(p.part) into profile
   from (
     select dynrec._scale(s.total, dynrec._decay(dynrec._age(reference, stored.reference_time), s.half_life)) as part

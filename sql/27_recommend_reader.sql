@@ -14,20 +14,22 @@ set enable_seqscan = off
 as $$
 declare
   query vector := dynrec_data.profile_{id}(for_user);
-  ids text[];
-  scores double precision[];
 begin
   if query is null then
     return;
   end if;
-  if leave_out_seen then
-    excluded := excluded || array(select i.item_id from dynrec_data.interactions_{id}(array[for_user]) i);
-  end if;
-  select array_agg(c.item_id), array_agg(c.score) into ids, scores from ({nearest_query}) c;
-  if cardinality(ids) = n then
-    return query
-      select c.item_id, c.rank::int, c.score, 'personal', {model} from unnest(ids, scores) with ordinality as c (item_id, score, rank);
-  end if;
+  return query
+    with nearest as materialized (
+      select v.item_id, -(v.embedding::vector({dimension}) <#> query) as score
+      from dynrec_data.item_vector_{model} v
+      where not (v.item_id in (select e from unnest(excluded) e where e is not null))
+        and not (leave_out_seen and v.item_id in (select i.item_id from dynrec_data.interactions_{id}(array[for_user]) i))
+        and exists (select from {items} i where i.{key} = v.item_id::{key_type})
+      order by v.embedding::vector({dimension}) <#> query
+      limit n
+    )
+    select c.item_id, (row_number() over ())::int, c.score, 'personal', {model} from nearest c
+    where (select count(*) from nearest) = n;
 end
 $$;
 $body$ $template$;

@@ -10,7 +10,8 @@ declare
 begin
   select rec.* into strict r from dynrec_data.recommender rec where rec.id = _generate.recommender_id;
   names := dynrec._names(r);
-  names := names || jsonb_build_object('nearest_query', dynrec._render(dynrec._nearest_query(), names));
+  -- a new template may name its parameters otherwise, which "create or replace" refuses; triggers hold on to their functions
+  perform dynrec._degenerate(r.id, but_triggers => true);
   execute dynrec._render_code(dynrec._item_reader(), names);
   execute dynrec._render_code(dynrec._item_capture(), names);
   execute dynrec._render_code(dynrec._nearest_reader(), names);
@@ -26,7 +27,7 @@ end
 $$;
 comment on function dynrec._generate(int) is 'Internal. (Re-)creates the functions of one recommender in dynrec_data from the templates.';
 
-create or replace function dynrec._degenerate(recommender_id int) returns void
+create or replace function dynrec._degenerate(recommender_id int, but_triggers boolean default false) returns void
 language plpgsql
 set search_path from current
 as $$
@@ -36,12 +37,14 @@ begin
   for generated in
     select p.oid::regprocedure from pg_proc p
     where p.pronamespace = 'dynrec_data'::regnamespace and p.proname ~ format('_%s$', recommender_id)
+      and not (but_triggers and p.prorettype = 'trigger'::regtype)
   loop
     execute format('drop function %s', generated);
   end loop;
 end
 $$;
-comment on function dynrec._degenerate(int) is 'Internal. Drops the functions of one recommender; its triggers must be gone.';
+comment on function dynrec._degenerate(int, boolean) is
+  'Internal. Drops the functions of one recommender: all, once its triggers are gone, or all but those of the triggers.';
 
 create or replace function dynrec._regenerate() returns void
 language plpgsql

@@ -116,6 +116,29 @@ end
 $$;
 comment on function dynrec._profile(dynrec_data.recommender, text, timestamptz) is 'Internal. The unit vector of a user now or as known at as_of; null if there is none.';
 
+create or replace function dynrec._recommend_plainly(recommender text, user_id text, k int, exclude_items text[], exclude_seen boolean)
+returns table (item_id text, rank int, score double precision, source text, model_version int)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  plain record;
+begin
+  select r.id, r.user_key_type, r.item_key_type, (r.options ->> 'exclude_seen')::boolean as exclude_seen into plain
+  from dynrec_data.recommender r
+  where r.name = recommender and r.interactions is not null
+    and case when r.user_key_type = 'text' then user_id is not null else pg_input_is_valid(user_id, r.user_key_type) end;
+  if found then
+    return query execute format('select * from dynrec_data.recommend_%s($1, $2, $3, $4)', plain.id)
+      using dynrec._as_key(user_id, plain.user_key_type), k,
+        case when cardinality(exclude_items) > 0 then dynrec._as_keys(exclude_items, plain.item_key_type) else '{}' end,
+        coalesce(exclude_seen, plain.exclude_seen);
+  end if;
+end
+$$;
+comment on function dynrec._recommend_plainly(text, text, int, text[], boolean) is
+  'Internal. k personal recommendations without filter, diversity or time travel; no rows if anything stands in the way.';
+
 create or replace function dynrec.recommend(
   recommender text, user_id text, k int default 10, filter text default null, filter_args jsonb default '{}', exclude_items text[] default '{}',
   exclude_seen boolean default null, diversity double precision default 0, as_of timestamptz default null)
@@ -124,10 +147,19 @@ language plpgsql stable
 set search_path from current
 as $$
 declare
-  r dynrec_data.recommender := dynrec._recommender(recommender);
+  r dynrec_data.recommender;
   profile vector;
-  excluded text[] := dynrec._excluded(r, exclude_items);
+  excluded text[];
 begin
+  if filter is null and as_of is null and diversity = 0 and k between 1 and 10000 then
+    -- the plain case, with nothing to validate; no rows mean that the long way has to be taken
+    return query select * from dynrec._recommend_plainly(recommender, user_id, k, exclude_items, exclude_seen);
+    if found then
+      return;
+    end if;
+  end if;
+  r := dynrec._recommender(recommender);
+  excluded := dynrec._excluded(r, exclude_items);
   if user_id is null then
     perform dynrec._reject('user_id is missing', user_id, 'Give the user''s key as text; for visitors without one use dynrec.recommend_for_items.');
   end if;
@@ -135,15 +167,8 @@ begin
   -- a user of whom nothing is known is served, too
   if r.interactions is not null and dynrec._is_key(user_id, r.user_key_type) then
     user_id := dynrec._as_key(user_id, r.user_key_type);
-    exclude_seen := coalesce(exclude_seen, (r.options ->> 'exclude_seen')::boolean);
-    if filter is null and as_of is null and diversity = 0 then
-      return query execute format('select * from dynrec_data.recommend_%s($1, $2, $3, $4)', r.id) using user_id, k, excluded, exclude_seen;
-      if found then
-        return;
-      end if;
-    end if;
     profile := dynrec._profile(r, user_id, as_of);
-    if exclude_seen then
+    if coalesce(exclude_seen, (r.options ->> 'exclude_seen')::boolean) then
       excluded := excluded || dynrec._seen(r, user_id, as_of);
     end if;
   end if;
