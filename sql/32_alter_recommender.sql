@@ -38,6 +38,26 @@ $$;
 comment on function dynrec._outdated_items(dynrec_data.recommender) is
   'Internal. The items whose stored content or features differ from what this declaration makes of their source rows.';
 
+-- the same row makes the same text, whatever the session's settings are
+create or replace function dynrec._rebuild_documents(r dynrec_data.recommender) returns void
+language plpgsql
+set search_path from current
+set datestyle = 'ISO, YMD'
+set timezone = 'UTC'
+set intervalstyle = 'postgres'
+set extra_float_digits = 1
+set bytea_output = 'hex'
+as $$
+begin
+  execute dynrec._render($query$
+    update dynrec_data.item_content c set document = to_tsvector({text_search_config}, left(s.content, 100000))
+    from (select i.{key}::text as item_id, {content} as content from {items} i) s
+    where c.recommender_id = {id} and c.item_id = s.item_id
+    $query$, dynrec._names(r));
+end
+$$;
+comment on function dynrec._rebuild_documents(dynrec_data.recommender) is 'Internal. Makes the full-text documents of all items afresh, for another text search configuration.';
+
 create or replace function dynrec.alter_recommender(
   name text, text_columns text[] default null, numeric_columns text[] default null, categorical_columns text[] default null,
   kinds jsonb default null, options jsonb default null, dry_run boolean default false)
@@ -124,6 +144,9 @@ begin
   end if;
   if users_differ or before.options ->> 'trending_half_life' <> r.options ->> 'trending_half_life' then
     insert into dynrec_data.task (recommender_id, action) select r.id, 'popularity' where r.interactions is not null;
+  end if;
+  if before.options ->> 'text_search_config' <> r.options ->> 'text_search_config' then
+    perform dynrec._rebuild_documents(r);
   end if;
   perform dynrec._notify_wake();
 end

@@ -28,10 +28,11 @@ set search_path from current
 as $$
 declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
-  n int := greatest(3 * k, 50);
+  n int;
   dimension int := (select m.dimension from dynrec_data.model_version m where m.id = r.active_model_id);
 begin
   perform dynrec._check_read(r, k, filter, filter_args, 0, null);
+  n := greatest(3 * k, 50);
   if query is null and query_vector is null then
     perform dynrec._reject('neither query nor query_vector', null, 'Give a text, a vector of the recommender''s encoder, or both.');
   end if;
