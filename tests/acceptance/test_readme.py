@@ -112,10 +112,13 @@ def test_the_first_forty_lines_reach_a_recommendation() -> None:
     assert "dynrec.recommend" in "\n".join(README.read_text().splitlines()[:40])
 
 
-def test_every_setting_is_in_the_table() -> None:
-    assert set(re.findall(r"^\| `DYNREC_(\w+)`", README.read_text(), re.MULTILINE)) == {
-        name.upper() for name in Settings.model_fields
-    }
+def test_every_setting_is_in_the_table_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `DYNREC_(\w+)` \| (.*?) \|", README.read_text(), re.MULTILINE))
+    fields = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+    assert rows.keys() == fields.keys()
+    for name, default in fields.items():
+        if isinstance(default, str | float | int):
+            assert rows[name].strip("`") == (default if isinstance(default, str) else f"{default:g}")
 
 
 def test_every_file_in_the_table_exists() -> None:
