@@ -62,6 +62,9 @@ begin
   if dimension is null then
     perform dynrec._reject(format('vector_column: the dimension of an empty column of %s is unknown', relation), vector_column,
       'Declare it, for example vector(384), or fill the column first.');
+  elsif dimension > 2000 then
+    perform dynrec._reject(format('vector_column: %s.%s has too many dimensions', relation, vector_column), dimension::text,
+      'pgvector indexes 1 to 2000 dimensions.');
   end if;
   return dimension;
 end
