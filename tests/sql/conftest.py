@@ -7,7 +7,7 @@ import pytest
 
 from dynrec_store import database
 from tests.conftest import MakeDatabase
-from tests.drain import Session
+from tests.drain import Session, drain
 from tests.sql.shop import NOON, Event, Shop, create_shop
 
 
@@ -36,3 +36,28 @@ def busy(_busy: Shop) -> Shop:
     """Sixty products and ten users with a dozen events each, for tests that leave them as they are."""
     _busy.execute("reset all; reset role")
     return _busy
+
+
+@pytest.fixture(scope="session")
+def many(make_database: MakeDatabase, template: str) -> Iterator[Session]:
+    """A recommender `many` over twenty thousand items with vectors of their own, indexed; tests leave it as it is."""
+    with database.connect(make_database(template)) as connection:
+        connection.execute(
+            """
+            create table items (id int primary key, price int, embedding vector(16));
+            create table events (user_id int, item_id int, occurred_at timestamptz);
+            create index on events (user_id);
+            create index on events (item_id);
+            select setseed(0.5);
+            insert into items
+            select i, i, array(select random() - 0.5 from generate_series(1, 16) where i > 0)::vector
+            from generate_series(1, 20000) i;
+            insert into events select 1 + i / 5, i, now() from generate_series(1, 5000) i;
+            analyze;
+            select dynrec.create_recommender('many', 'public.items', vector_column => 'embedding', interactions => 'public.events');
+            """
+        )
+        drain(connection, batch_size=10_000)
+        for (statement,) in connection.execute("select statement from dynrec._index_statements()").fetchall():
+            connection.execute(statement)
+        yield connection

@@ -1,0 +1,151 @@
+"""The vector index: when it is made, and that reads go through it."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from tests.drain import Session, drain
+from tests.sql.shop import Shop, call
+
+
+@contextmanager
+def plans(connection: Session) -> Iterator[list[str]]:
+    """The plans of all statements, those inside functions included."""
+    messages: list[str] = []
+
+    def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+        messages.append(diagnostic.message_primary or "")
+
+    try:
+        connection.execute("load 'auto_explain'")
+    except psycopg.errors.UndefinedFile:
+        pytest.skip("this PostgreSQL comes without auto_explain")
+    connection.execute(
+        "  set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on; "
+        "set auto_explain.log_analyze = on; set auto_explain.log_timing = off; set auto_explain.log_level = notice"
+    )
+    connection.add_notice_handler(note)
+    try:
+        yield messages
+    finally:
+        connection.remove_notice_handler(note)
+        connection.execute("reset all")
+
+
+READS: dict[str, Callable[[Session], object]] = {
+    "recommend": lambda many: call(many, "many", "recommend", user_id="1"),
+    "recommend, excluding many": lambda many: call(many, "many", "recommend", user_id="1", exclude_items=[str(n) for n in range(500)]),
+    "recommend, diverse": lambda many: call(many, "many", "recommend", user_id="1", diversity=0.5),
+    "recommend, filter that keeps most": lambda many: call(many, "many", "recommend", user_id="1", filter="price > 5000"),
+    "recommend, filter with arguments": lambda many: call(
+        many, "many", "recommend", user_id="1", filter="price > (args ->> 'p')::int", filter_args={"p": 100}
+    ),
+    "similar_items": lambda many: call(many, "many", "similar_items", item="5", k=20),
+    "recommend_for_items": lambda many: call(many, "many", "recommend_for_items", item_ids=["5", "6"], k=20),
+    "search": lambda many: call(many, "many", "search", query_vector="[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]"),
+    "as_of": lambda many: call(
+        many, "many", "recommend", user_id="1", as_of=many.execute("select clock_timestamp()").fetchall()[0][0]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_reads_go_through_the_index(many: Session, name: str) -> None:
+    for _ in range(7):  # the server changes to generic plans after five executions
+        with plans(many) as messages:
+            assert len(READS[name](many)) >= 10  # type: ignore[arg-type]
+        executed = [line for plan in messages for line in plan.splitlines() if "never executed" not in line]
+        assert any("Index Scan using item_vector_1_hnsw" in line for line in executed)
+        whole = [line for line in executed if re.search(r"Seq Scan on (item_vector_1|item_content|events)\b", line)]
+        assert whole == [] or name == "recommend, diverse"  # a hundred vectors of few: a matter of cost
+
+
+def test_a_filter_that_keeps_little_is_exact(many: Session) -> None:
+    with plans(many) as messages:
+        rows = call(many, "many", "similar_items", item="5", k=10, filter="price % 1000 = 7")
+    assert "item_vector_1_hnsw" not in "\n".join(messages)
+    expected = many.execute(
+        "select i.id::text from items i, items q where q.id = 5 and i.price % 1000 = 7 order by i.embedding <=> q.embedding limit 10"
+    ).fetchall()
+    assert [item for item, _, _ in rows] == [row[0] for row in expected]
+
+
+def test_the_index_finds_nearly_what_an_exact_search_finds(many: Session) -> None:
+    hits = 0
+    for item in range(100, 120):
+        rows = call(many, "many", "similar_items", item=str(item), k=10)
+        expected = many.execute(
+            "select i.id::text from items i, items q where q.id = %s and i.id <> q.id order by i.embedding <=> q.embedding limit 10", [item]
+        ).fetchall()
+        hits += len({one for one, _, _ in rows} & {row[0] for row in expected})
+    assert hits >= 0.9 * 200
+
+
+def statements(shop: Shop) -> list[str]:
+    return [row[0] for row in shop.execute("select statement from dynrec._index_statements()")]
+
+
+def test_the_index_waits_for_the_backfill(shop: Shop) -> None:
+    shop.execute("select dynrec.refresh('shop')")
+    assert statements(shop) == []
+    shop.execute("select dynrec._run_task()")
+    assert statements(shop) == []
+    shop.drain()
+    made = statements(shop)
+    assert [statement.split()[0] for statement in made] == ["create", "vacuum"]
+    for statement in made:
+        shop.connection.execute(statement.encode())
+    assert statements(shop) == []
+    assert shop.execute("select indexed from dynrec.model_versions") == [(True,)]
+    assert len(shop.call("similar_items", item="1", k=11)) == 11
+
+
+def test_a_broken_index_is_made_again(shop: Shop) -> None:
+    for statement in statements(shop):
+        shop.connection.execute(statement.encode())
+    shop.execute("update pg_index set indisvalid = false where indexrelid = 'dynrec_data.item_vector_1_hnsw'::regclass")
+    made = statements(shop)
+    assert [statement.split()[0] for statement in made] == ["drop", "create", "vacuum"]
+    for statement in made:
+        shop.connection.execute(statement.encode())
+    assert statements(shop) == []
+
+
+def test_no_index_over_nothing(shop: Shop) -> None:
+    shop.execute("truncate shop.products")
+    shop.drain()
+    assert statements(shop) == []
+
+
+def test_after_churn_the_index_is_rebuilt_before_the_vacuum(connection: Session) -> None:
+    connection.execute(
+        """
+        create table items (id int primary key, embedding vector(3));
+        insert into items select i, array[i, 1, 2]::vector from generate_series(1, 1500) i;
+        select dynrec.create_recommender('churn', 'public.items', vector_column => 'embedding');
+        """
+    )
+    drain(connection, batch_size=2000)
+    shop = Shop(connection, "churn")
+    for statement in statements(shop):
+        connection.execute(statement.encode())
+    connection.execute("update items set embedding = array[1, id, 2]::vector")
+    drain(connection, batch_size=2000)
+    connection.execute("select pg_stat_force_next_flush()")
+    connection.execute("select pg_stat_clear_snapshot()")
+    made = statements(shop)
+    assert [statement.split()[0] for statement in made] == ["reindex", "vacuum"]
+    for statement in made:
+        connection.execute(statement.encode())
+    connection.execute("select pg_stat_force_next_flush()")
+    assert statements(shop) == []
+
+
+def test_vectors_too_long_for_an_index(connection: Session) -> None:
+    connection.execute("create table items (id int primary key, embedding vector(2001))")
+    connection.execute("insert into items select i, array_fill(i::real, array[2001])::vector from generate_series(1, 3) i")
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="2001"):
+        connection.execute("select dynrec.create_recommender('long', 'public.items', vector_column => 'embedding')")
