@@ -1,6 +1,6 @@
 -- Making the generated code of a recommender, and removing it.
 
-create or replace function dynrec._generate(recommender_id int) returns void
+create or replace function dynrec._execute_templates(recommender_id int) returns void
 language plpgsql
 set search_path from current
 as $$
@@ -8,10 +8,8 @@ declare
   r dynrec_data.recommender;
   names jsonb;
 begin
-  select rec.* into strict r from dynrec_data.recommender rec where rec.id = _generate.recommender_id;
+  select rec.* into strict r from dynrec_data.recommender rec where rec.id = _execute_templates.recommender_id;
   names := dynrec._names(r);
-  -- a new template may name its parameters otherwise, which "create or replace" refuses; triggers hold on to their functions
-  perform dynrec._degenerate(r.id, but_triggers => true);
   execute dynrec._render_code(dynrec._item_reader(), names);
   execute dynrec._render_code(dynrec._item_capture(), names);
   execute dynrec._render_code(dynrec._nearest_reader(), names);
@@ -23,6 +21,21 @@ begin
     execute dynrec._render_code(dynrec._user_publisher(), names);
     execute dynrec._render_code(dynrec._recommend_reader(), names);
   end if;
+end
+$$;
+comment on function dynrec._execute_templates(int) is 'Internal. Creates or replaces the functions of one recommender.';
+
+create or replace function dynrec._generate(recommender_id int) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  -- replaced functions keep their identity, so that whoever is calling one now goes on undisturbed
+  perform dynrec._execute_templates(_generate.recommender_id);
+exception when invalid_function_definition then
+  -- a new template names its parameters otherwise, which cannot be replaced; triggers hold on to their functions
+  perform dynrec._degenerate(_generate.recommender_id, but_triggers => true);
+  perform dynrec._execute_templates(_generate.recommender_id);
 end
 $$;
 comment on function dynrec._generate(int) is 'Internal. (Re-)creates the functions of one recommender in dynrec_data from the templates.';
