@@ -28,11 +28,18 @@ def work(connection: Connection, kind: Kind, *, batch_size: int = 100) -> bool:
     token = queue.claim(connection, shop.NAME, kind, batch_size, LONG)
     if token is None:
         return False
-    if kind == "item":
-        publish(connection, token, queue.read_items(connection, token))
-    else:
-        queue.publish_users(connection, token)
+    finish(connection, kind, token)
     return True
+
+
+def finish(connection: Connection, kind: Kind, token: UUID) -> None:
+    """Read and publish what is leased."""
+    if kind == "user":
+        queue.publish_users(connection, token)
+    elif queue.encoding(connection, shop.NAME).adopted:
+        queue.publish_adopted(connection, token)
+    else:
+        publish(connection, token, queue.read_items(connection, token))
 
 
 def drain(connection: Connection, *, seconds: float = 30.0) -> None:
@@ -80,6 +87,9 @@ def recompute_items(worker: UnreliableWorker) -> None:
     if token is None:
         return
     worker.pause()
+    if queue.encoding(worker.connection, shop.NAME).adopted:
+        queue.publish_adopted(worker.connection, token)
+        return
     rows = queue.read_items(worker.connection, token)
     worker.pause()
     middle = worker.random.randint(0, len(rows))
@@ -98,7 +108,7 @@ def recompute_users(worker: UnreliableWorker) -> None:
 
 def publish_twice(worker: UnreliableWorker) -> None:
     token = worker.claim("item")
-    if token is not None:
+    if token is not None and not queue.encoding(worker.connection, shop.NAME).adopted:
         rows = queue.read_items(worker.connection, token)
         publish(worker.connection, token, rows)
         again = publish(worker.connection, token, rows)
@@ -114,12 +124,13 @@ def publish_late(worker: UnreliableWorker) -> None:
     token = worker.claim(kind)
     if token is None:
         return
-    rows = queue.read_items(worker.connection, token) if kind == "item" else []
+    read = kind == "item" and not queue.encoding(worker.connection, shop.NAME).adopted
+    rows = queue.read_items(worker.connection, token) if read else []
     time.sleep(worker.longest_lease * worker.random.uniform(0.2, 1.5))
-    if kind == "item":
+    if read:
         publish(worker.connection, token, rows)
     else:
-        queue.publish_users(worker.connection, token)
+        finish(worker.connection, kind, token)
 
 
 def fail(worker: UnreliableWorker) -> None:
@@ -131,10 +142,7 @@ def fail(worker: UnreliableWorker) -> None:
     some = [entity for entity in entities if worker.random.random() < 0.5]
     worker.pause()
     queue.fail(worker.connection, token, some, "made to fail", charge=worker.random.random() < 0.5)
-    if kind == "item":
-        publish(worker.connection, token, queue.read_items(worker.connection, token))
-    else:
-        queue.publish_users(worker.connection, token)
+    finish(worker.connection, kind, token)
 
 
 def run_task(worker: UnreliableWorker) -> None:

@@ -4,7 +4,7 @@ The domains are tiny on purpose, so that writers, workers and readers keep meeti
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString, TypeAlias
 
@@ -19,6 +19,10 @@ USERS = [f"u{n}" for n in range(1, 8)]
 TITLES = ["red shoe", "blue shoe", "green hat", "warm hat", "long coat", "", None]
 KINDS = ["view", "buy", "return", "other"]
 WEIGHTS = {"view": 1.0, "buy": 3.0, "return": -2.0, "other": 0.5}
+DECLARED = """
+    {"view": {"weight": 1}, "buy": {"weight": 3, "half_life": "30 days"},
+     "return": {"weight": -2}, "*": {"weight": 0.5}}
+"""
 HALF_LIVES = {"view": 7 * 86400.0, "buy": 30 * 86400.0, "return": 7 * 86400.0, "other": 7 * 86400.0}  # seconds
 TRENDING_HALF_LIFE = 7 * 86400.0  # seconds
 OLDEST = 60 * 86400.0  # seconds before now
@@ -41,24 +45,38 @@ _TABLES: dict[str, LiteralString] = {
         create table event_1 partition of event for values with (modulus 2, remainder 1)
     """,
 }
+_TABLES["adopted"] = _TABLES["plain"]
 LAYOUTS = sorted(_TABLES)
+
+# Vectors that the application keeps itself: of a title, as far from the encoder's as can be.
+_ADOPTED: LiteralString = """
+    create function title_vector(title text) returns vector language sql immutable as $$
+      select array(select get_byte(decode(md5(title), 'hex'), b)::real - 128 from generate_series(0, 15) b)::vector
+      where title <> ''
+    $$;
+    alter table item add column embedding vector(16) generated always as (title_vector(title)) stored
+"""
 
 
 def declare(connection: Connection, layout: str = "plain", *, max_attempts: int = 100) -> None:
     """Make the tables and the recommender over them."""
     connection.execute(_TABLES[layout])
+    if layout == "adopted":
+        connection.execute(_ADOPTED)
     connection.execute("create index on event (user_id); create index on event (item_id)")
     connection.execute("select dynrec.register_encoder('tiny', 'hashing', '', %s)", [DIMENSION])
     connection.execute(
         """
         select dynrec.create_recommender(%s, 'item', text_columns => '{title}', numeric_columns => '{price}',
           categorical_columns => '{category}', interactions => 'event', kind_column => 'kind', value_column => 'value',
-          encoder => 'tiny', kinds => '{"view": {"weight": 1}, "buy": {"weight": 3, "half_life": "30 days"},
-            "return": {"weight": -2}, "*": {"weight": 0.5}}',
+          encoder => 'tiny', vector_column => %s, kinds => %s,
           options => jsonb_build_object('half_life', '7 days', 'max_attempts', %s::int))
         """,
-        [NAME, max_attempts],
+        [NAME, "embedding" if layout == "adopted" else None, DECLARED, max_attempts],
     )
+
+
+Action: TypeAlias = Callable[["Writer"], None]
 
 
 @dataclass(frozen=True)
@@ -67,6 +85,7 @@ class Writer:
 
     connection: Connection
     random: random.Random
+    only: Sequence[Action] = ()  # what to do; nothing here: everything
 
     def item(self) -> int:
         return self.random.choice(ITEMS)
@@ -93,7 +112,8 @@ class Writer:
 
     def act(self) -> str:
         """One random statement; returns its name."""
-        action = self.random.choices(list(ACTIONS), list(ACTIONS.values()))[0]
+        choice = self.only or list(ACTIONS)
+        action = self.random.choices(choice, [ACTIONS[action] for action in choice])[0]
         action(self)
         return action.__name__
 
@@ -230,7 +250,7 @@ def refresh_all(writer: Writer) -> None:
     writer.connection.execute("select dynrec.refresh(%s)", [NAME])
 
 
-ACTIONS: dict[Callable[[Writer], None], int] = {
+ACTIONS: dict[Action, int] = {
     insert_item: 10,
     upsert_items: 6,
     merge_item: 4,
@@ -250,3 +270,5 @@ ACTIONS: dict[Callable[[Writer], None], int] = {
     refresh: 2,
     refresh_all: 1,
 }
+
+OF_EVENTS = [insert_events, update_event, note_events, delete_event, forget_user]

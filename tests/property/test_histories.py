@@ -112,8 +112,12 @@ class Histories(RuleBasedStateMachine):
 
     @rule(lease=leases)
     def read(self, lease: Lease | None) -> None:
+        """Read items; vectors that are adopted are published at once."""
         if lease and lease.kind == "item" and not lease.rows and self._unlocked():
-            lease.rows = queue.read_items(self.worker, lease.token)
+            if oracle.is_adopted(self.first):
+                queue.publish_adopted(self.worker, lease.token)
+            else:
+                lease.rows = queue.read_items(self.worker, lease.token)
 
     @rule(lease=leases, share=st.sampled_from([0.3, 1.0, 1.0]))
     def publish(self, lease: Lease | None, share: float) -> None:

@@ -5,7 +5,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import LiteralString
@@ -18,7 +18,8 @@ from dynrec_store import queue
 from dynrec_store.exceptions import BusyError
 from tests.property import labour, oracle, shop
 from tests.property.labour import UnreliableWorker
-from tests.property.shop import Connection, Writer
+from tests.property.operate import Operator
+from tests.property.shop import Action, Connection, Writer
 
 # What an application may run into on its own rows; everything else is a fault of ours.
 CONFLICTS = (DeadlockDetected, SerializationFailure, UniqueViolation)
@@ -31,21 +32,27 @@ class Turmoil:
 
     url: str
     seed: int
+    only: Sequence[Action] = ()  # what writers do; nothing here: everything
     done: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def run(self, seconds: float, *, writers: int = 3, workers: int = 3, readers: int = 1) -> None:
+    def run(self, seconds: float, *, writers: int = 3, workers: int = 3, readers: int = 1, operators: int = 0) -> None:
         """Let everybody loose for a while."""
-        with self.going_on(writers=writers, workers=workers, readers=readers):
+        with self.going_on(writers=writers, workers=workers, readers=readers, operators=operators):
             self.stopping.wait(seconds)
 
     @contextmanager
-    def going_on(self, *, writers: int = 0, workers: int = 0, readers: int = 0) -> Iterator[None]:
+    def going_on(self, *, writers: int = 0, workers: int = 0, readers: int = 0, operators: int = 0) -> Iterator[None]:
         """Let everybody loose for the length of the block."""
         threads = [
             threading.Thread(target=self._keep_on, args=[role, f"{role.__name__} {number}"])
-            for role, many in ((self._write, writers), (self._work, workers), (self._read, readers))
+            for role, many in (
+                (self._write, writers),
+                (self._work, workers),
+                (self._read, readers),
+                (self._operate, operators),
+            )
             for number in range(many)
         ]
         for thread in threads:
@@ -82,7 +89,7 @@ class Turmoil:
 
     def _transaction(self, connection: Connection, dice: random.Random) -> None:
         """Up to four statements, of which some or all may be taken back."""
-        writer = Writer(connection, dice)
+        writer = Writer(connection, dice, self.only)
         connection.isolation_level = dice.choice(LEVELS)
         with connection.transaction():
             for _ in range(dice.randint(1, 4)):
@@ -104,6 +111,14 @@ class Turmoil:
                     if "AccessExclusiveLock" not in str(busy):
                         raise
                     self.done["BusyError"] += 1
+
+    def _operate(self, dice: random.Random, name: str) -> None:
+        with psycopg.connect(self.url, autocommit=True, application_name=name) as connection:
+            operator = Operator(self.url, connection, dice)
+            while not self.stopping.is_set():
+                self.done[operator.act()] += 1
+                time.sleep(dice.choice([0, 0.01, 0.1]))
+            operator.restore()
 
     def _read(self, dice: random.Random, name: str) -> None:
         with psycopg.connect(self.url, autocommit=True, application_name=name) as connection:
