@@ -40,7 +40,7 @@ def say_how_to_go_on(stage: Stage, url: str, data_dir: Path, *, keep: bool) -> N
     else:
         stage.say(
             f"""
-            Everything is stopped now; the data stay in {data_dir}. [bold]dynrec demo --keep[/] (or [bold]make demo
+            Everything stops now; the data stay in {data_dir}. [bold]dynrec demo --keep[/] (or [bold]make demo
             KEEP=1[/]) tells the story again and leaves everything running, for you to connect:
             """
         )

@@ -57,7 +57,7 @@ def _watch_backfill(stage: Stage) -> None:
             "user": bars.add_task("vectors of households", total=wanted["user"]),
         }
         done = dict.fromkeys(bar_of, 0)
-        while done != wanted or not _is_indexed(stage):
+        while done != wanted or not _is_at_rest(stage):
             for row in stage.ask("select kind, entities - stale as fresh from dynrec.freshness"):
                 done[row["kind"]] = row["fresh"]
                 advance(bars, bar_of[row["kind"]], row["fresh"], wanted[row["kind"]])
@@ -65,8 +65,14 @@ def _watch_backfill(stage: Stage) -> None:
             time.sleep(POLL)
 
 
-def _is_indexed(stage: Stage) -> bool:
-    return bool(stage.ask("select true as yes from dynrec.model_versions where indexed"))
+def _is_at_rest(stage: Stage) -> bool:
+    [row] = stage.ask(
+        """
+        select s.queued + s.leased + s.tasks = 0 and m.indexed as yes
+        from dynrec.status s join dynrec.model_versions m using (recommender, model_version)
+        """
+    )
+    return bool(row["yes"])
 
 
 def _check_progress(stage: Stage, deadline: float) -> None:

@@ -42,7 +42,7 @@ def recommend(stage: Stage) -> None:
     )
     stage.show(
         """
-        select e.reason, e.contribution
+        select e.reason
         from dynrec.recommend('shop', %(household)s, k => 1) r
           cross join lateral dynrec.explain('shop', %(household)s, r.item_id, k => 3) e
         """,

@@ -37,7 +37,9 @@ def remove(stage: Stage) -> None:
     stage.claim("they are in all four lists", holds=[bool(row["place_of_bananas"]) for row in before] == [True] * 4)
     stage.say("They leave the range:")
     stage.show("delete from shop.products where product_id = %(product)s", product=PRODUCT)
-    after = stage.show(PLACES, **arguments)
+    after = stage.ask(PLACES, **arguments)
+    stage.say("The same lists again, at once:")
+    stage.show_rows(after)
     stage.claim(
         "they are in none, although no worker has run",
         holds=len(after) == 4 and not any(row["place_of_bananas"] for row in after),

@@ -35,14 +35,16 @@ def rename(stage: Stage) -> Remembered:
     before = Remembered(now(stage), stage.ask(SIMILAR, product=str(PRODUCT)))
     stage.say(f"Marketing is not sure what product {PRODUCT}, canned milk, should become. It tries {len(NAMES)} names:")
     times = [_rename_once(stage, name) for name in NAMES]
-    stage.say(
-        f"""
-        From commit to fresh vector: {", ".join(milliseconds(seconds) for seconds in times)};
-        median [bold]{milliseconds(median(times))}[/], polled by the application.
-        """
+    stage.show_rows(
+        [
+            {"new name": name, "from commit to fresh vector": milliseconds(seconds)}
+            for name, seconds in zip(NAMES, times, strict=True)
+        ]
     )
+    stage.say(f"Median: [bold]{milliseconds(median(times))}[/], as an application sees it that asks every millisecond.")
+    stage.say("What is similar to it now:")
     after = stage.show(SIMILAR, product=str(PRODUCT))
-    stage.say("What was similar to the canned milk, and what is to the oat drink:")
+    stage.say("What was similar to the canned milk, and what is to the oat milk:")
     compare(stage, before.rows, after)
     new = set(names(after)) - set(names(before.rows))
     stage.claim(f"{len(new)} of {len(after)} similar products are new", holds=len(new) >= 3)
@@ -58,10 +60,9 @@ def _rename_once(stage: Stage, name: str) -> float:
     update: LiteralString = (
         "update shop.products set name = %(name)s, category = %(category)s where product_id = %(product)s"
     )
-    if name == NAMES[-1]:
-        stage.show(update, name=name, category=CATEGORY, product=PRODUCT)
-    else:
-        stage.ask(update, name=name, category=CATEGORY, product=PRODUCT)
+    if name == NAMES[0]:
+        stage.announce(update, name=name, category=CATEGORY, product=PRODUCT)
+    stage.ask(update, name=name, category=CATEGORY, product=PRODUCT)
     committed = time.perf_counter()
     while _vector(stage) == old:
         if time.perf_counter() - committed > PATIENCE:

@@ -61,9 +61,13 @@ class Stage:
         """Say something to the reader, in Rich's markup; line breaks count as blanks."""
         self.console.print(" ".join(text.split()))
 
+    def announce(self, statement: LiteralString, **parameters: object) -> None:
+        """Show a statement that is about to run."""
+        self.show_sql(psycopg.ClientCursor(self.connection).mogrify(cleandoc(statement), parameters))
+
     def show(self, statement: LiteralString, **parameters: object) -> list[Row]:
         """Run a statement and show it, its rows and its time."""
-        self.show_sql(self._bound(statement, parameters))
+        self.announce(statement, **parameters)
         rows, seconds, outcome = self._run(statement, parameters)
         self.show_rows(rows)
         self.console.print(Text(f"  {outcome}, {milliseconds(seconds)}", style="dim"))
@@ -115,9 +119,6 @@ class Stage:
         """Show SQL."""
         shown = Syntax(statement, "postgresql", theme="ansi_dark", background_color="default", word_wrap=True)
         self.console.print(Padding(shown, (1, 0, 0, 2)))
-
-    def _bound(self, statement: LiteralString, parameters: dict[str, object]) -> str:
-        return psycopg.ClientCursor(self.connection).mogrify(cleandoc(statement), parameters)
 
 
 def make_console() -> Console:
