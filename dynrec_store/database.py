@@ -14,6 +14,7 @@ from dynrec_store.exceptions import (
     ConnectionFailedError,
     DatabaseError,
     InvalidArgumentError,
+    NotMigratedError,
     PermissionDeniedError,
     UnknownNameError,
     UnsupportedServerError,
@@ -32,13 +33,13 @@ _VECTOR: LiteralString = """
 _BY_SQLSTATE: dict[str, type[DatabaseError]] = {
     "0A000": InvalidArgumentError,  # feature_not_supported
     "3D000": ConnectionFailedError,  # no such database
-    "3F000": UnknownNameError,  # no such schema
+    "3F000": NotMigratedError,  # no such schema: only dynrec is called by name
     "42501": PermissionDeniedError,
     "42703": UnknownNameError,  # no such column
     "42704": UnknownNameError,  # no such object
     "42710": InvalidArgumentError,  # exists already
-    "42883": UnknownNameError,  # no such function
-    "42P01": UnknownNameError,  # no such table
+    "42883": NotMigratedError,  # no such function
+    "42P01": NotMigratedError,  # no such view: tables of the application are looked up in SQL
     "55P03": BusyError,  # lock_not_available
     "P0002": UnknownNameError,  # no such item
     "08": ConnectionFailedError,
@@ -76,7 +77,8 @@ def translated(error: psycopg.Error) -> DatabaseError:
     kind = next((_BY_SQLSTATE[state[:n]] for n in (5, 3, 2) if state[:n] in _BY_SQLSTATE), DatabaseError)
     message = error.diag.message_primary or str(error)
     detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
-    return kind(message + detail, sqlstate=state, hint=error.diag.message_hint)
+    hint = "Run `dynrec migrate` on this database." if kind is NotMigratedError else error.diag.message_hint
+    return kind(message + detail, sqlstate=state, hint=hint)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ DynrecError
 └── DatabaseError               what PostgreSQL answered
     ├── ConnectionFailedError   no connection, or it was lost
     ├── UnsupportedServerError  PostgreSQL or pgvector too old, too new or missing
+    ├── NotMigratedError        the database has no schema dynrec, or one of another version
     ├── PermissionDeniedError   the role lacks a right
     ├── InvalidArgumentError    an argument was refused; the message names its value
     │   └── UnknownNameError    no recommender, item, table or column of that name
@@ -63,6 +64,10 @@ class ConnectionFailedError(DatabaseError):
 
 class UnsupportedServerError(DatabaseError):
     """PostgreSQL or pgvector is too old, too new or missing."""
+
+
+class NotMigratedError(DatabaseError):
+    """The database lacks what this version of dynrec_store calls: it was never migrated, or by another version."""
 
 
 class PermissionDeniedError(DatabaseError):

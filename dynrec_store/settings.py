@@ -21,7 +21,9 @@ def default_data_dir() -> Path:
 class Settings(BaseSettings):
     """What can be set, in one place. An unset `database_url` means the embedded server."""
 
-    model_config = SettingsConfigDict(env_prefix="DYNREC_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="DYNREC_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     database_url: SecretStr | None = None
     broker_url: str = "memory://"  # any Celery broker; memory:// runs everything in one process
@@ -29,7 +31,7 @@ class Settings(BaseSettings):
 
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 256  # entities in a claim
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1024  # entities in a claim
     lease_seconds: PositiveFloat = 60.0  # after that, others may take a claim over
     max_parallel_hints: PositiveInt = 4  # messages in flight for each recommender and kind
 

@@ -31,7 +31,7 @@ def upgrade(ctx: typer.Context, database_url: DatabaseUrl = None, data_dir: Data
 @app.command()
 def downgrade(
     ctx: typer.Context,
-    revision: Annotated[str, typer.Argument(help="Of the tables; base: remove everything of dynrec.")] = "base",
+    revision: Annotated[str, typer.Argument(help="Of the tables; base: remove everything of dynrec.")],
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -64,5 +64,7 @@ def _upgrade(settings: Settings) -> None:
         before, after = migrate.upgrade(url)
     if before == after:
         say(f"the database is up to date: {after.revision}")
+    elif before.revision == after.revision:
+        say(f"the code of schema dynrec was brought up to date; the tables are at {after.revision}")
     else:
         say(f"migrated from {before.revision or 'nothing'} to {after.revision}")

@@ -133,7 +133,10 @@ def demo(
         bool, typer.Option("--keep", help="Leave everything running until ctrl-c.", envvar="DYNREC_KEEP")
     ] = False,
     households: Annotated[
-        int | None, typer.Option(min=1, help="Take the purchases of so many households only.", show_default="all")
+        int | None,
+        typer.Option(
+            min=1, envvar="DYNREC_HOUSEHOLDS", help="Take the purchases of so many households only.", show_default="all"
+        ),
     ] = None,
     data_dir: DataDir = None,
     device: Device = None,

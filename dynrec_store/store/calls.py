@@ -15,13 +15,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from dynrec_store import database
-from dynrec_store.exceptions import ConfigurationError, ConnectionFailedError, InvalidArgumentError, UnknownNameError
+from dynrec_store.exceptions import ConfigurationError, ConnectionFailedError, InvalidArgumentError
 from dynrec_store.results import as_text
 
 Row = TypeVar("Row")
 Key = str | int | UUID  # of an item or a user; goes to the database as text
-
-_NO_SUCH_SCHEMA = "3F000"
 
 
 class Connections(Protocol):
@@ -76,7 +74,7 @@ class Calls:
 
     def _fetch(self, rows: RowFactory[Row], statement: sql.Composed, parameters: Mapping[str, object]) -> list[Row]:
         with (
-            _explained_errors(),
+            database.translated_errors(),
             self._connections.connection() as connection,
             connection.cursor(row_factory=rows) as cursor,
         ):
@@ -100,16 +98,3 @@ def _adapted(name: str, value: object) -> object:
         except ValueError as error:
             raise InvalidArgumentError(f"{name}: {error}") from error
     return value
-
-
-@contextmanager
-def _explained_errors() -> Iterator[None]:
-    try:
-        with database.translated_errors():
-            yield
-    except UnknownNameError as error:
-        if error.sqlstate != _NO_SUCH_SCHEMA:
-            raise
-        raise UnknownNameError(
-            "this database has no schema dynrec", sqlstate=error.sqlstate, hint="Run `dynrec migrate` on it first."
-        ) from error

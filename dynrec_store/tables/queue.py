@@ -1,6 +1,19 @@
 """The queue: changes, leases, retries, dead letters, tasks."""
 
-from sqlalchemy import BigInteger, Column, Double, Identity, Index, Integer, PrimaryKeyConstraint, SmallInteger, Table, Text, Uuid, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from dynrec_store.tables.base import CLOCK, TIME, metadata

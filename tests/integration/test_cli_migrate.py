@@ -24,7 +24,7 @@ def test_up_and_down(empty_database_url: str) -> None:
     assert "migrated from nothing" in run()
     assert state() == (True, True)
     assert "up to date" in run("upgrade")
-    run("downgrade")
+    run("downgrade", "base")
     assert state() == (False, False)
 
 

@@ -11,6 +11,7 @@ from dynrec_store.exceptions import (
     ConnectionFailedError,
     DatabaseError,
     InvalidArgumentError,
+    NotMigratedError,
     PermissionDeniedError,
     UnknownNameError,
     UnsupportedServerError,
@@ -22,9 +23,9 @@ Session = psycopg.Connection[tuple[Any, ...]]
 @pytest.mark.parametrize(
     ("statement", "kind"),
     [
-        ("select * from no_such_table", UnknownNameError),
+        ("select * from no_such_table", NotMigratedError),
         ("select no_such_column from dynrec_data.encoder", UnknownNameError),
-        ("select no_such_function()", UnknownNameError),
+        ("select no_such_function()", NotMigratedError),
         ("select 1 / 0", InvalidArgumentError),
         ("select 'x'::int", InvalidArgumentError),
         (

@@ -18,6 +18,7 @@ from dynrec_store.exceptions import (
     ConnectionFailedError,
     DatabaseError,
     InvalidArgumentError,
+    NotMigratedError,
     UnknownNameError,
 )
 from dynrec_store.queue import Encoding
@@ -201,7 +202,7 @@ def test_errors_name_the_value_and_the_remedy(store: FeatureStore) -> None:
 def test_says_what_a_database_without_dynrec_needs(empty_database_url: str) -> None:
     with (
         FeatureStore.connect(empty_database_url) as store,
-        pytest.raises(UnknownNameError, match="dynrec migrate"),
+        pytest.raises(NotMigratedError, match="dynrec migrate"),
     ):
         store.recommend("shop", 42)
 
