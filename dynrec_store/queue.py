@@ -125,16 +125,16 @@ def claim(connection: Connection, recommender: str, kind: Kind, batch_size: int,
 
 
 def claim_items(
-    connection: Connection, recommender: str, batch_size: int, lease: timedelta
+    connection: Connection, recommender: str, batch_size: int, lease: timedelta, *, live_only: bool
 ) -> tuple[UUID | None, Encoding]:
-    """`claim` for items, with `encoding` in the same round trip."""
+    """`claim` for items, with `encoding` in the same round trip. `live_only`: leave a backfill to others."""
     with translated_errors(), connection.cursor(row_factory=tuple_row) as cursor:
         found = cursor.execute(
             """
-            select dynrec._claim(%s, 'item', %s, %s), encoder, family, model, dimension, adopted
+            select dynrec._claim(%s, 'item', %s, %s, %s), encoder, family, model, dimension, adopted
             from dynrec._recommender_encoder(%s)
             """,
-            [recommender, batch_size, lease, recommender],
+            [recommender, batch_size, lease, live_only, recommender],
         ).fetchone()
     assert found is not None  # noqa: S101  the function raises for an unknown name
     return found[0], Encoding(*found[1:])

@@ -43,7 +43,7 @@ $$;
 comment on function dynrec._lease_head(int, text, smallint, smallint, int, uuid, interval) is
   'Internal. Leases the entities at the head of some lanes under a token; other claimers'' rows are skipped, never waited for.';
 
-create or replace function dynrec._claim(recommender text, kind text, batch_size int, lease interval) returns uuid
+create or replace function dynrec._claim(recommender text, kind text, batch_size int, lease interval, live_only boolean default false) returns uuid
 language plpgsql
 set search_path from current
 as $$
@@ -54,15 +54,16 @@ begin
   if r.paused then
     return null;
   end if;
-  if dynrec._lease_head(r.id, kind, 8::smallint, 8::smallint, 1, token, lease) > 0
-    or dynrec._lease_head(r.id, kind, 0::smallint, 1::smallint, batch_size, token, lease) > 0 then
+  if not live_only and dynrec._lease_head(r.id, kind, 8::smallint, 8::smallint, 1, token, lease) > 0
+    or dynrec._lease_head(r.id, kind, 0::smallint, (not live_only)::int::smallint, batch_size, token, lease) > 0 then
     return token;
   end if;
   return null;
 end
 $$;
-comment on function dynrec._claim(text, text, int, interval) is
+comment on function dynrec._claim(text, text, int, interval, boolean) is
   'Internal. Leases up to batch_size changes'' entities (kind item or user) and returns the token; null if there is nothing to claim. '
+  'live_only: nothing of a backfill, for a worker that keeps the way free beside one. '
   'Commit before reading the source: what is read must be newer than what was claimed.';
 
 create or replace function dynrec._leased_entities(token uuid) returns text[]

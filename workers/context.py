@@ -4,11 +4,12 @@ import os
 import socket
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
+from enum import IntEnum
 
 import structlog
 
@@ -20,11 +21,22 @@ from workers.batch_size import BatchSize
 from workers.connections import Connections
 from workers.encoders import Encoder, load_encoder
 from workers.exceptions import EncoderError
+from workers.turns import Turns
 
 log = structlog.get_logger(__name__)
 
 LOAD_AGAIN = 10.0  # seconds before a model that could not be loaded is tried again
-LOOPS = 2  # for each recommender: while one encodes, the other publishes and claims
+LEASE_FRACTION = 0.1  # of a lease's time may pass in computing a batch
+TURN_SECONDS = 0.3  # that a loop computes before others have their turn
+
+
+class Loop(IntEnum):
+    """What a loop over the items of a recommender does, by how many were running before it."""
+
+    FIRST = 0  # everything
+    SECOND = 1  # the same: while one encodes, the other publishes and claims
+    LIVE = 2  # changes only, so that they overtake a backfill which keeps the others busy
+    SUPERFLUOUS = 3  # nothing
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,8 @@ class Context:
         self._encoders: dict[tuple[str, str, int], Encoder] = {}
         self._unavailable: dict[tuple[str, str, int], tuple[EncoderError, float]] = {}
         self._sizes: dict[str, BatchSize] = {}
-        self._loops: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(LOOPS))
+        self._loops: Counter[str] = Counter()  # recommender -> loops over its items that are running
+        self.turns: defaultdict[str, Turns] = defaultdict(Turns)  # encoder -> who computes with it next
         self._counting = threading.Lock()
         self._total = Tally()
 
@@ -87,22 +100,28 @@ class Context:
         except DynrecError as error:  # the first batch meets it again, and gives it to whoever asks for failures
             log.warning("encoder_not_loaded", reason=str(error))
 
-    def batch_size(self, purpose: str) -> BatchSize:
-        """The batch size of a purpose, which adapts to how long its batches take."""
-        fresh = BatchSize(self.settings.batch_size, self.settings.lease_seconds)
-        return self._sizes.setdefault(purpose, fresh)
+    def claim_size(self, purpose: str) -> BatchSize:
+        """How many entities to claim: what is computed in a small part of a lease."""
+        return self._size(purpose, self.settings.lease_seconds * LEASE_FRACTION)
+
+    def turn_size(self, encoder: Encoder) -> BatchSize:
+        """How many texts to encode before others have their turn at the device."""
+        return self._size(f"turns of {encoder.name}", TURN_SECONDS)
+
+    def _size(self, purpose: str, seconds: float) -> BatchSize:
+        return self._sizes.setdefault(purpose, BatchSize(self.settings.batch_size, seconds))
 
     @contextmanager
-    def loop(self, recommender: str) -> Iterator[bool]:
-        """Whether another loop over the items of a recommender is of use in this process."""
+    def loop(self, recommender: str) -> Iterator[Loop]:
+        """The part that another loop over the items of a recommender has to play in this process."""
         with self._counting:
-            loops = self._loops[recommender]
-        entered = loops.acquire(blocking=False)
+            part = Loop(min(self._loops[recommender], Loop.SUPERFLUOUS))
+            self._loops[recommender] += 1
         try:
-            yield entered
+            yield part
         finally:
-            if entered:
-                loops.release()
+            with self._counting:
+                self._loops[recommender] -= 1
 
     def count(self, tally: Tally) -> None:
         """Add to what this process has done."""

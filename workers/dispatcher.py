@@ -29,7 +29,7 @@ from workers.sender import Sender
 LINGER = 0.1  # seconds of polling after the last change before trying to sleep
 NAP = 0.1  # seconds of waiting for a notification between looks at whether to stop
 LONGEST_POLL = 0.02  # seconds between looks that find nothing new
-LOOK_SHARE = 10  # looks take at most one part in so many of the time
+LOOK_SHARE = 20  # looks take at most one part in so many of the time
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Dispatcher:
         self._url = url
         self._process = process_name("dispatcher")
         self._stopping = threading.Event()
-        self._sender = Sender(app, Hints(batch_size=settings.batch_size, most=settings.max_parallel_hints))
+        self._sender = Sender(app, Hints(most=settings.max_parallel_hints))
         self._chores = Chores(self._sender, self._process, settings.sweep_seconds)
         self._pending: list[Pending] = []
         self._changed_at = 0.0  # when a look last found something new, seconds of the monotonic clock

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from dynrec_store.queue import Pending
 
+ENTITIES = 250  # for one hint: a worker is done with fewer before a second one would be of help
 SOONEST = 0.02  # seconds between hints for the same work
 LATEST = 0.2  # seconds; reached when nobody takes the hints
 LEASES_DOUBTED = 1.0  # seconds after which leases without end no longer hold a hint back: their worker may be dead
@@ -14,13 +15,13 @@ LEASES_DOUBTED = 1.0  # seconds after which leases without end no longer hold a 
 class _Sent:
     at: float  # seconds, of the same clock as `now`
     pause: float  # seconds to wait before another
+    leased: int  # batches that were in flight then
 
 
 class Hints:
     """Remembers what was sent, by recommender and sort of work."""
 
-    def __init__(self, *, batch_size: int, most: int) -> None:
-        self._batch_size = batch_size
+    def __init__(self, *, most: int) -> None:
         self._most = most
         self._sent: dict[tuple[str, str], _Sent] = {}
 
@@ -34,14 +35,14 @@ class Hints:
     def _count(self, work: Pending, now: float) -> int:
         key = (work.recommender, work.work)
         sent = self._sent.get(key)
-        wanted = min(math.ceil(work.backlog / self._batch_size), self._most) - work.leased
+        wanted = min(math.ceil(work.backlog / ENTITIES), self._most) - work.leased
         if sent is None:
-            self._sent[key] = _Sent(now, SOONEST)
+            self._sent[key] = _Sent(now, SOONEST, work.leased)
             return max(wanted, 1)
         elapsed = now - sent.at
         if elapsed < sent.pause or (wanted <= 0 and elapsed < LEASES_DOUBTED):
             return 0
-        # hints that nobody took yet would only be joined by more of them
-        unanswered = work.leased == 0
-        self._sent[key] = _Sent(now, min(2 * sent.pause, LATEST) if unanswered else SOONEST)
-        return 1 if unanswered else max(wanted, 1)
+        # where hints bring no new batches, more of them would not either
+        answered = work.leased > sent.leased
+        self._sent[key] = _Sent(now, SOONEST if answered else min(2 * sent.pause, LATEST), work.leased)
+        return max(wanted, 1) if answered else 1

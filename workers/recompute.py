@@ -1,8 +1,8 @@
 """Recomputing vectors: claim, read, encode, publish.
 
-Several threads of a process run these loops at once. The model computes for one of them at a time, and meanwhile
-the others publish what they have and claim what comes next: that is the whole pipeline, and a single change
-passes through it without changing threads.
+Several threads of a process run these loops at once. The model computes for one of them at a time, in turns, and
+meanwhile the others publish what they have and claim what comes next: that is the whole pipeline, and a single
+change passes through it without changing threads.
 """
 
 import time
@@ -14,7 +14,7 @@ import structlog
 from dynrec_store import queue
 from dynrec_store.exceptions import DatabaseError
 from dynrec_store.queue import ItemRow
-from workers.context import Context, Tally
+from workers.context import Context, Loop, Tally
 from workers.encode import Encoded, encode_each
 from workers.encoders import Encoder, content_hash
 from workers.exceptions import EncoderError
@@ -25,17 +25,19 @@ log = structlog.get_logger(__name__)
 
 def recompute_items(context: Context, recommender: str) -> tuple[Tally, bool]:
     """Bring the vectors of changed items up to date; returns what was done and whether more may wait."""
-    with context.loop(recommender) as useful:
-        if not useful:
+    with context.loop(recommender) as part:
+        if part is Loop.SUPERFLUOUS:
             return Tally(), False
-        size = context.batch_size(f"items of {recommender}")
+        size = context.claim_size(f"items of {recommender}")
         try:
             _meet(context, recommender)
         except EncoderError as error:
             return _refuse(context, recommender, error), False
 
         def claim() -> UUID | None:
-            token, encoding = context.call(queue.claim_items, recommender, size.current, context.lease)
+            token, encoding = context.call(
+                queue.claim_items, recommender, size.current, context.lease, live_only=part is Loop.LIVE
+            )
             context.encodings[recommender] = encoding
             return token
 
@@ -59,7 +61,7 @@ def _meet(context: Context, recommender: str) -> None:
 
 def recompute_users(context: Context, recommender: str) -> tuple[Tally, bool]:
     """Fold new interactions into the vectors of users; returns as recompute_items."""
-    size = context.batch_size(f"users of {recommender}")
+    size = context.claim_size(f"users of {recommender}")
 
     def claim() -> UUID | None:
         return context.call(queue.claim, recommender, "user", size.current, context.lease)
@@ -77,7 +79,7 @@ def _recompute_batch(context: Context, token: UUID, encoder: Encoder) -> Tally:
     rows = isolated(context, token, queue.read_items) or []
     texts = list(dict.fromkeys(row.content for row in rows if row.needs_vector and row.content is not None))
     started = time.monotonic()
-    encoded = encode_each(encoder, texts)
+    encoded = _encode(context, encoder, texts)
     encoded_at = time.monotonic()
     outcomes = _publish(context, token, rows, encoded)
     tally = Tally(
@@ -96,6 +98,20 @@ def _recompute_batch(context: Context, token: UUID, encoder: Encoder) -> Tally:
         publish_ms=round(1000 * (time.monotonic() - encoded_at), 1),
     )
     return tally
+
+
+def _encode(context: Context, encoder: Encoder, texts: Sequence[str]) -> Encoded:
+    """Encode in turns: texts of one length together, as they are padded, and others' texts between."""
+    encoded = Encoded()
+    waiting = sorted(texts, key=len)
+    size = context.turn_size(encoder)
+    while waiting:
+        now, waiting = waiting[: size.current], waiting[size.current :]
+        with context.turns[encoder.name].turn():
+            started = time.monotonic()
+            encoded |= encode_each(encoder, now)
+            size.record(len(now), time.monotonic() - started)
+    return encoded
 
 
 def _adopt_batch(context: Context, token: UUID) -> Tally:

@@ -1,5 +1,7 @@
 """The parts of recomputing that need no database: isolating bad texts, sizes of batches, numbers of hints."""
 
+import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +17,8 @@ from workers.celery_app import check_broker, make_app
 from workers.encode import encode_each
 from workers.encoders import Vectors
 from workers.exceptions import DeviceFault, EncodingFailed, ModelUnavailable
-from workers.hints import LATEST, LEASES_DOUBTED, SOONEST, Hints
+from workers.hints import ENTITIES, LATEST, LEASES_DOUBTED, SOONEST, Hints
+from workers.turns import Turns
 
 TEXTS = st.lists(st.text(max_size=5), unique=True, max_size=40)
 
@@ -79,20 +82,20 @@ def test_a_fault_of_the_device_is_not_searched_for_in_the_texts(fault: Exception
 
 
 def test_batches_grow_to_what_a_lease_affords_and_shrink_at_once() -> None:
-    size = BatchSize(256, lease_seconds=60)
+    size = BatchSize(1024, seconds=6)
     grown = [size.current]
     for _ in range(4):
         size.record(size.current, seconds=0.1)
         grown.append(size.current)
-    assert grown == [32, 64, 128, 256, 256]
-    size.record(256, seconds=60)  # a tenth of the lease would have been 6 s
-    assert size.current == 25
-    size.record(25, seconds=1000)
+    assert grown == [32, 256, 1024, 1024, 1024]
+    size.record(1024, seconds=60)
+    assert size.current == 102
+    size.record(102, seconds=1000)
     assert size.current == 1
 
 
 def test_a_quick_small_batch_does_not_let_batches_grow() -> None:
-    size = BatchSize(256, lease_seconds=60)
+    size = BatchSize(256, seconds=6)
     size.record(1, seconds=0.001)
     assert size.current == 32
 
@@ -106,7 +109,7 @@ def _counts(hints: Hints, pending: list[Pending], now: float) -> list[int]:
 
 
 def test_new_work_is_hinted_at_once_and_not_again_before_it_can_have_been_claimed() -> None:
-    hints = Hints(batch_size=100, most=4)
+    hints = Hints(most=4)
     assert _counts(hints, _pending(1), now=10.0) == [1]
     assert _counts(hints, _pending(1), now=10.0 + SOONEST / 2) == []
     assert _counts(hints, [], now=10.001) == []
@@ -114,26 +117,33 @@ def test_new_work_is_hinted_at_once_and_not_again_before_it_can_have_been_claime
 
 
 def test_as_many_hints_as_batches_but_no_more_than_allowed() -> None:
-    assert _counts(Hints(batch_size=100, most=4), _pending(250), now=0.0) == [3]
-    assert _counts(Hints(batch_size=100, most=4), _pending(100_000), now=0.0) == [4]
-    assert _counts(Hints(batch_size=100, most=4), _pending(100_000, leased=3), now=0.0) == [1]
+    assert _counts(Hints(most=4), _pending(3 * ENTITIES), now=0.0) == [3]
+    assert _counts(Hints(most=4), _pending(100_000), now=0.0) == [4]
+    assert _counts(Hints(most=4), _pending(100_000, leased=3), now=0.0) == [1]
 
 
 def test_leases_hold_hints_back_unless_they_last_suspiciously_long() -> None:
-    hints = Hints(batch_size=100, most=2)
+    hints = Hints(most=2)
     hints.due(_pending(1000, leased=2), now=0.0)
     assert _counts(hints, _pending(1000, leased=2), now=LEASES_DOUBTED / 2) == []
     assert _counts(hints, _pending(1000, leased=2), now=LEASES_DOUBTED) == [1]
 
 
 def test_hints_that_nobody_takes_become_rare() -> None:
-    hints = Hints(batch_size=1, most=4)
+    hints = Hints(most=4)
     sent = sum(sum(_counts(hints, _pending(1000), now=millisecond / 1000)) for millisecond in range(10_000))
     assert 10 / LATEST <= sent <= 10 / LATEST + 10
 
 
+def test_hints_that_bring_batches_are_followed_by_others_soon() -> None:
+    hints = Hints(most=4)
+    hints.due(_pending(1000), now=0.0)
+    assert _counts(hints, _pending(1000, leased=2), now=SOONEST) == [2]
+    assert _counts(hints, _pending(1000, leased=2), now=2.5 * SOONEST) == [1]
+
+
 def test_each_recommender_and_work_is_counted_by_itself() -> None:
-    hints = Hints(batch_size=100, most=4)
+    hints = Hints(most=4)
     work = [Pending("a", "item", 1, 0), Pending("a", "user", 1, 0), Pending("b", "item", 1, 0)]
     assert [count for _, count in hints.due(work, 0.0)] == [1, 1, 1]
 
@@ -150,3 +160,22 @@ def test_messages_are_hints() -> None:
     assert conf.task_ignore_result
     assert conf.accept_content == ["json"]
     assert conf.worker_prefetch_multiplier == 1
+
+
+def test_turns_are_given_in_the_order_of_asking() -> None:
+    turns, served = Turns(), []
+
+    def work(name: str, times: int) -> None:
+        for _ in range(times):
+            with turns.turn():
+                served.append(name)
+                time.sleep(0.005)
+
+    long = threading.Thread(target=work, args=("long", 50))
+    short = threading.Thread(target=work, args=("short", 1))
+    long.start()
+    time.sleep(0.02)
+    short.start()
+    long.join()
+    short.join()
+    assert served.index("short") < 20
