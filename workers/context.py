@@ -21,6 +21,7 @@ from workers.batch_size import BatchSize
 from workers.connections import Connections
 from workers.encoders import Encoder, load_encoder
 from workers.exceptions import EncoderError
+from workers.recent import Recent
 from workers.turns import Turns
 
 log = structlog.get_logger(__name__)
@@ -70,6 +71,7 @@ class Context:
         self._sizes: dict[str, BatchSize] = {}
         self._loops: Counter[str] = Counter()  # recommender -> loops over its items that are running
         self.turns: defaultdict[str, Turns] = defaultdict(Turns)  # encoder -> who computes with it next
+        self.recent: defaultdict[str, Recent] = defaultdict(Recent)  # encoder -> what it computed last, used in turns
         self._counting = threading.Lock()
         self._total = Tally()
 

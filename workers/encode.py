@@ -17,9 +17,15 @@ class Encoded:
     vectors: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)  # text -> (dimension,)
     errors: dict[str, str] = field(default_factory=dict)  # text -> what the model said to it
     calls: int = 0  # of the model
+    reused: int = 0  # vectors that another batch had computed already
 
     def __or__(self, other: "Encoded") -> "Encoded":
-        return Encoded(self.vectors | other.vectors, self.errors | other.errors, self.calls + other.calls)
+        return Encoded(
+            self.vectors | other.vectors,
+            self.errors | other.errors,
+            self.calls + other.calls,
+            self.reused + other.reused,
+        )
 
 
 def encode_each(encoder: Encoder, texts: Sequence[str]) -> Encoded:

@@ -84,8 +84,8 @@ def _recompute_batch(context: Context, token: UUID, encoder: Encoder) -> Tally:
     outcomes = _publish(context, token, rows, encoded)
     tally = Tally(
         claimed=len(rows),
-        encoded=len(encoded.vectors),
-        saved=sum(row.content is not None for row in rows) - len(texts),
+        encoded=len(encoded.vectors) - encoded.reused,
+        saved=sum(row.content is not None for row in rows) - len(texts) + encoded.reused,
         published=sum(outcome in ("published", "unchanged", "removed") for outcome in outcomes.values()),
         failed=len(rows) - len(outcomes),
         calls=encoded.calls,
@@ -105,12 +105,18 @@ def _encode(context: Context, encoder: Encoder, texts: Sequence[str]) -> Encoded
     encoded = Encoded()
     waiting = sorted(texts, key=len)
     size = context.turn_size(encoder)
+    recent = context.recent[encoder.name]
     while waiting:
         now, waiting = waiting[: size.current], waiting[size.current :]
         with context.turns[encoder.name].turn():
             started = time.monotonic()
-            encoded |= encode_each(encoder, now)
-            size.record(len(now), time.monotonic() - started)
+            known = recent.known(now)
+            unknown = [text for text in now if text not in known]
+            computed = encode_each(encoder, unknown)
+            recent.keep(computed.vectors)
+            if unknown:
+                size.record(len(unknown), time.monotonic() - started)
+        encoded |= computed | Encoded(known, reused=len(known))
     return encoded
 
 
