@@ -164,6 +164,9 @@ declare
   model int;
   from_table text;
 begin
+  -- from here on nothing is claimed and no task begins; deleting the leases first waits for those who publish
+  perform pg_advisory_xact_lock(hashtext('dynrec.drop'), r.id);
+  delete from dynrec_data.lease l where l.recommender_id = r.id;
   perform dynrec._remove_triggers(r.id);
   perform dynrec._degenerate(r.id);
   for model in select m.id from dynrec_data.model_version m where m.recommender_id = r.id loop
@@ -171,7 +174,7 @@ begin
     delete from dynrec_data.user_vector_history h where h.model_id = model;
     execute format('drop table dynrec_data.item_vector_%1$s, dynrec_data.user_vector_%1$s', model);
   end loop;
-  foreach from_table in array array['change', 'lease', 'retry', 'dead_letter', 'task', 'item_content', 'item_content_history', 'item_popularity'] loop
+  foreach from_table in array array['change', 'retry', 'dead_letter', 'task', 'item_content', 'item_content_history', 'item_popularity'] loop
     execute format('delete from dynrec_data.%I where recommender_id = $1', from_table) using r.id;
   end loop;
   delete from dynrec_data.recommender x where x.id = r.id;

@@ -43,6 +43,13 @@ $$;
 comment on function dynrec._lease_head(int, text, smallint, smallint, int, uuid, interval) is
   'Internal. Leases the entities at the head of some lanes under a token; other claimers'' rows are skipped, never waited for.';
 
+create or replace function dynrec._is_staying(recommender_id int) returns boolean
+language sql
+set search_path from current
+as $$ select pg_try_advisory_xact_lock_shared(hashtext('dynrec.drop'), recommender_id) $$;
+comment on function dynrec._is_staying(int) is
+  'Internal. Whether a recommender is not being dropped; if so, dropping waits for the end of this transaction.';
+
 create or replace function dynrec._claim(recommender text, kind text, batch_size int, lease interval, live_only boolean default false) returns uuid
 language plpgsql
 set search_path from current
@@ -51,7 +58,7 @@ declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
   token uuid := gen_random_uuid();
 begin
-  if r.paused then
+  if r.paused or not dynrec._is_staying(r.id) then
     return null;
   end if;
   if not live_only and dynrec._lease_head(r.id, kind, 8::smallint, 8::smallint, 1, token, lease) > 0

@@ -99,7 +99,7 @@ begin
   select x.* into t from dynrec_data.task x join dynrec_data.recommender r on r.id = x.recommender_id
   where not r.paused and dynrec._is_runnable(x)
   order by x.id limit 1 for update of x skip locked;
-  if not found then
+  if not found or not dynrec._is_staying(t.recommender_id) then
     return null;
   end if;
   select r.name into name from dynrec_data.recommender r where r.id = t.recommender_id;
