@@ -71,7 +71,9 @@ def test_nothing_is_left(database_url: str, step: Callable[[queue.Connection], N
 def wait_until_blocked(url: str, dropping: threading.Thread) -> None:
     """Wait until somebody waits for a lock, or need not."""
     with psycopg.connect(url, autocommit=True) as connection:
-        blocked = "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"
+        blocked = """
+            select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')
+        """
         while dropping.is_alive() and connection.execute(blocked).fetchone() == (False,):
             time.sleep(0.01)
 
