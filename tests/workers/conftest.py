@@ -1,0 +1,48 @@
+"""A recommender over an empty table, and an encoder that fails on demand."""
+
+from collections.abc import Iterator
+
+import pytest
+from pgvector.psycopg import register_vector
+
+from dynrec_store.settings import Settings
+from tests.workers.support import Connection, Fussy
+from workers import context as worker_context
+from workers.context import Context
+from workers.encoders import Encoder
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(_env_file=None, lease_seconds=5, sweep_seconds=0.2)  # type: ignore[call-arg]
+
+
+@pytest.fixture
+def products(connection: Connection) -> Connection:
+    """A connection to a database with a recommender 'shop' over an empty table, and vectors of numpy."""
+    register_vector(connection)
+    connection.execute("create table products (id text primary key, title text)")
+    connection.execute("create table clicks (user_id text, item_id text, occurred_at timestamptz default now())")
+    connection.execute("""
+        select dynrec.create_recommender('shop', 'products', text_columns => '{title}', interactions => 'clicks',
+          encoder => 'hashing', options => '{"max_attempts": 2}')""")
+    return connection
+
+
+@pytest.fixture
+def context(settings: Settings, database_url: str) -> Iterator[Context]:
+    made = Context(settings, database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def fussy(monkeypatch: pytest.MonkeyPatch) -> Fussy:
+    """Takes the place of every encoder."""
+    encoder = Fussy()
+
+    def load(*_: object) -> Encoder:
+        return encoder
+
+    monkeypatch.setattr(worker_context, "load_encoder", load)
+    return encoder
