@@ -57,7 +57,7 @@ def weight(event: Event, until: datetime, kinds: Kinds) -> float:
     kind = kinds.get(event.kind or "*", kinds.get("*", Kind()))
     value = 1.0 if event.value is None or np.isnan(event.value) else float(np.clip(event.value, -1e6, 1e6))
     age = max((until - event.at) / kind.half_life, 0.0)
-    return kind.weight * value * 2.0**-age
+    return float(kind.weight * value * 2.0**-age)
 
 
 def user_vector(events: Iterable[Event], items: Mapping[str, Vector], kinds: Kinds = DEFAULT_KINDS) -> Vector | None:

@@ -65,7 +65,7 @@ def test_the_demo_gets_to_its_end_even_after_a_kill(open_folder: Path) -> None:
         story = read_until(process, r"dynrec up")
         places = [story.index(part) for part in PARTS]
         assert places == sorted(places)
-            assert story.count("✓") > len(PARTS)
+        assert story.count("✓") > len(PARTS)
 
         found = re.search(r"psql '(.*)'", story)
         assert found is not None

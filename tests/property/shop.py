@@ -40,9 +40,9 @@ _TABLES: dict[str, LiteralString] = {
         create table item_high partition of item for values from (7) to (maxvalue);
         create table event (id bigint generated always as identity,
           user_id text, item_id int, kind text, value double precision, occurred_at timestamptz, note text)
-          partition by hash (id);
-        create table event_0 partition of event for values with (modulus 2, remainder 0);
-        create table event_1 partition of event for values with (modulus 2, remainder 1)
+          partition by list (kind);
+        create table event_view partition of event for values in ('view');
+        create table event_other partition of event default
     """,
 }
 _TABLES["adopted"] = _TABLES["plain"]

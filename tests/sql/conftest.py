@@ -24,7 +24,12 @@ def _busy(make_database: MakeDatabase, template: str) -> Iterator[Shop]:
     with database.connect(make_database(template)) as connection:
         shop = create_shop(connection, products=60)
         shop.add_events(
-            Event(f"u{n % 10}", str(1 + (n * 7) % 40), NOON + n * timedelta(hours=5), ["view", "purchase", "return"][n % 3])
+            Event(
+                f"u{n % 10}",
+                str(1 + (n * 7) % 40),
+                NOON + n * timedelta(hours=5),
+                ["view", "purchase", "return"][n % 3],
+            )
             for n in range(120)
         )
         shop.drain()
@@ -59,5 +64,5 @@ def many(make_database: MakeDatabase, template: str) -> Iterator[Session]:
         )
         drain(connection, batch_size=10_000)
         for (statement,) in connection.execute("select statement from dynrec._index_statements()").fetchall():
-            connection.execute(statement)
+            connection.execute(str(statement).encode())
         yield connection

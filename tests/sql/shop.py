@@ -31,7 +31,26 @@ KINDS: Kinds = {
     "*": Kind(0.5, timedelta(days=30)),
 }
 
-WORDS = "red blue green small large old new wooden iron paper lamp chair table spoon kettle shelf clock brush".split()
+WORDS = [
+    "red",
+    "blue",
+    "green",
+    "small",
+    "large",
+    "old",
+    "new",
+    "wooden",
+    "iron",
+    "paper",
+    "lamp",
+    "chair",
+    "table",
+    "spoon",
+    "kettle",
+    "shelf",
+    "clock",
+    "brush",
+]
 
 
 def title(number: int) -> str:
@@ -125,7 +144,9 @@ class Shop:
     def assert_users_right(self) -> None:
         """Users alone."""
         self.assert_users_folded()
-        assert self.counts()[1] == len({event.user for event in self.events()}), "users stored and users with interactions"
+        assert self.counts()[1] == len({event.user for event in self.events()}), (
+            "users stored and users with interactions"
+        )
 
     def assert_users_folded(self) -> None:
         """Users whose interactions may not have been published yet."""
@@ -187,7 +208,7 @@ def assert_close(got: Mapping[str, Vector | None], expected: Mapping[str, Vector
             assert np.abs(vector - other).max() < CLOSE, f"{key} is off by {np.abs(vector - other).max()}"
 
 
-def create_shop(connection: Session, products: int = 0, kinds: Kinds = KINDS, options: Mapping[str, Any] = {}) -> Shop:  # noqa: B006
+def create_shop(connection: Session, products: int = 0, kinds: Kinds = KINDS, options: Mapping[str, Any] = {}) -> Shop:
     """The tables, that many products, and a recommender over title and category."""
     connection.execute(TABLES)
     shop = Shop(connection, kinds=kinds)

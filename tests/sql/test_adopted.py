@@ -73,7 +73,9 @@ def test_rows_without_a_vector(connection: Session) -> None:
 
 def test_altering_recomputes_nothing_of_what_is_as_it_was(connection: Session) -> None:
     shop = create(connection, "vector(8)", vectors(5))
-    statement = "select items_to_recompute from dynrec.alter_recommender('adopted', options => '{\"exclude_seen\": false}')"
+    statement = (
+        "select items_to_recompute from dynrec.alter_recommender('adopted', options => '{\"exclude_seen\": false}')"
+    )
     assert shop.value(statement) == 0
     connection.execute("update items set embedding = '[1,2,3,4,5,6,7,8]' where id = 1")
     assert shop.value(statement) == 1
@@ -84,7 +86,14 @@ def test_an_empty_column_of_unknown_dimension(connection: Session) -> None:
         create(connection, "vector", {})
 
 
-BAD = [("vector", "[1,2,3]"), ("real[]", "{1,2,3}"), ("real[]", "{1,2,3,4,5,6,7,NaN}"), ("real[]", "{1,2,3,4,null,6,7,8}"), ("real[]", "{}"), ("double precision[]", "{1e300,0,0,0,0,0,0,0}")]
+BAD = [
+    ("vector", "[1,2,3]"),
+    ("real[]", "{1,2,3}"),
+    ("real[]", "{1,2,3,4,5,6,7,NaN}"),
+    ("real[]", "{1,2,3,4,null,6,7,8}"),
+    ("real[]", "{}"),
+    ("double precision[]", "{1e300,0,0,0,0,0,0,0}"),
+]
 
 
 @pytest.mark.parametrize(("type_", "bad"), BAD)
@@ -102,5 +111,3 @@ def test_a_bad_vector_harms_itself_alone(connection: Session, type_: str, bad: s
     shop.drain()
     assert shop.execute("select kind, entity from dynrec.failures") == []
     assert_close({"6": shop.item_vectors(["6"])["6"]}, {"6": after["2"]})
-
-

@@ -11,7 +11,9 @@ from tests.drain import CountingEncoder, claim, publish, read
 from tests.sql.shop import KINDS, NOON, Event, Kind, Shop, kinds_argument
 
 HOUR = timedelta(hours=1)
-SOME_EVENTS = [Event(f"u{n % 4}", str(1 + n % 12), NOON + n * HOUR, ["view", "purchase", "return"][n % 3]) for n in range(30)]
+SOME_EVENTS = [
+    Event(f"u{n % 4}", str(1 + n % 12), NOON + n * HOUR, ["view", "purchase", "return"][n % 3]) for n in range(30)
+]
 
 
 @pytest.fixture
@@ -41,7 +43,13 @@ def test_nothing_to_change(shop: Shop) -> None:
 
 def test_a_dry_run_changes_nothing(shop: Shop) -> None:
     before = shop.execute("select r::text from dynrec_data.recommender r")
-    assert alter(shop, text_columns=["title", "body"], kinds={"view": {"weight": 9}}, options={"half_life": "2 days"}, dry_run=True) == (3, 4)
+    assert alter(
+        shop,
+        text_columns=["title", "body"],
+        kinds={"view": {"weight": 9}},
+        options={"half_life": "2 days"},
+        dry_run=True,
+    ) == (3, 4)
     assert shop.queued() == set()
     assert shop.execute("select r::text from dynrec_data.recommender r") == before
     shop.execute("update shop.products set body = 'unwatched still'")
@@ -103,7 +111,9 @@ def test_kinds(shop: Shop, kinds: dict[str, Kind]) -> None:
 
 
 def test_the_default_half_life(shop: Shop) -> None:
-    shop.execute("select dynrec.alter_recommender('shop', kinds => '{\"view\": {\"weight\": 2}, \"return\": {\"weight\": -1, \"half_life\": \"1 day\"}}')")
+    shop.execute(
+        'select dynrec.alter_recommender(\'shop\', kinds => \'{"view": {"weight": 2}, "return": {"weight": -1, "half_life": "1 day"}}\')'
+    )
     shop.drain()
     assert alter(shop, options={"half_life": "3 hours"}) == (0, 4)
     shop.kinds = {"view": Kind(2, 3 * HOUR), "return": Kind(-1, 24 * HOUR), "*": Kind(1, 3 * HOUR)}
@@ -211,10 +221,17 @@ def test_a_dropped_recommender_leaves_nothing(shop: Shop) -> None:
     shop.execute("truncate shop.events")
     claim(shop.connection, "shop", "item", 1)
     token = claim(shop.connection, "shop", "item", 1)
-    shop.execute("select dynrec._fail(%s, array(select entity from dynrec_data.lease where token = %s), 'error', true)", [token, token])
+    shop.execute(
+        "select dynrec._fail(%s, array(select entity from dynrec_data.lease where token = %s), 'error', true)",
+        [token, token],
+    )
     shop.execute("select dynrec.drop_recommender('shop')")
     kept = {"encoder", "code", "alembic_version", "heartbeat"}
-    assert {name for name in tables if shop.connection.execute(f"select from dynrec_data.{name} limit 1".encode()).fetchall()} <= kept
+    assert {
+        name
+        for name in tables
+        if shop.connection.execute(f"select from dynrec_data.{name} limit 1".encode()).fetchall()
+    } <= kept
     assert shop.execute("select tgname from pg_trigger where tgname like 'dynrec%'") == []
     assert shop.execute("select proname from pg_proc where pronamespace = 'dynrec_data'::regnamespace") == []
     assert shop.execute("select oid::regclass from pg_class where relname ~ '_vector_[0-9]+'") == []
@@ -222,7 +239,9 @@ def test_a_dropped_recommender_leaves_nothing(shop: Shop) -> None:
         shop.connection.execute(write.encode())
     for function in ("drop_recommender", "recommend"):
         with pytest.raises(psycopg.errors.UndefinedObject, match="shop"):
-            shop.connection.execute(f"select dynrec.{function}('shop'{', 7::text' if function == 'recommend' else ''})".encode())
+            shop.connection.execute(
+                f"select dynrec.{function}('shop'{', 7::text' if function == 'recommend' else ''})".encode()
+            )
 
 
 @pytest.mark.parametrize("tables", ["shop.products, shop.events", "shop.events"])
@@ -237,7 +256,8 @@ def test_a_recommender_whose_tables_are_gone(shop: Shop, tables: str) -> None:
 def test_eleven_recommenders_do_not_take_each_other_with_them(shop: Shop) -> None:
     for number in range(2, 12):
         shop.execute(
-            "select dynrec.create_recommender(%s, 'shop.products', text_columns => '{title}', encoder => 'hashing')", [f"r{number}"]
+            "select dynrec.create_recommender(%s, 'shop.products', text_columns => '{title}', encoder => 'hashing')",
+            [f"r{number}"],
         )
     shop.execute("select dynrec.drop_recommender('shop')")
     shop.name, shop.interactions, shop.items = "r11", None, "select id::text, title from shop.products"

@@ -116,7 +116,9 @@ def test_merge_with_every_action(shop: Shop) -> None:
 
 
 def test_writes_through_a_view(shop: Shop) -> None:
-    shop.execute("create view shop.cheap as select id, title, price from shop.products where price < 100 or price is null")
+    shop.execute(
+        "create view shop.cheap as select id, title, price from shop.products where price < 100 or price is null"
+    )
     shop.execute("insert into shop.cheap (id, title) values (50, 'through a view')")
     shop.execute("update shop.cheap set title = 'seen through a view' where id = 3")
     shop.execute("delete from shop.cheap where id = 4")
@@ -186,7 +188,9 @@ def test_watched_columns_that_are_stored_out_of_line(connection_with_long_texts:
 @pytest.fixture
 def connection_with_long_texts(shop: Shop) -> Shop:
     shop.execute("update shop.products set body = repeat(md5(id::text), 5000), extra = '{\"a\": 1}'")
-    shop.execute("select * from dynrec.alter_recommender('shop', text_columns => '{title,body}', categorical_columns => '{extra}')")
+    shop.execute(
+        "select * from dynrec.alter_recommender('shop', text_columns => '{title,body}', categorical_columns => '{extra}')"
+    )
     shop.items = "select id::text, title, body, extra::text from shop.products"
     shop.drain()
     return shop

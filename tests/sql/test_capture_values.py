@@ -41,7 +41,9 @@ def test_values_of_any_size(shop: Shop, type_: str) -> None:
     rebuild(shop, sql.SQL(type_))
     for number, value in enumerate(values):
         user = f"u{number}"
-        shop.add_events([Event(user, "1", NOON, "view", value), Event(user, "2", NOON - timedelta(days=1), "view", 1.5)])
+        shop.add_events(
+            [Event(user, "1", NOON, "view", value), Event(user, "2", NOON - timedelta(days=1), "view", 1.5)]
+        )
     assert len(shop.queued()) == len(values)
     shop.assert_users_folded()
     shop.drain()
@@ -117,7 +119,9 @@ def test_times_mean_the_same_in_every_session(connection: Session, type_: str, t
     for number, zone in enumerate(ZONES):
         connection.execute("select set_config('timezone', %s, false)", [zone])
         connection.execute("insert into events values (1, %s, %s)", [number + 1, text])
-    assert connection.execute("select distinct occurred_at from dynrec_data.change where kind = 'user'").fetchall() == [(meant,)]
+    assert connection.execute("select distinct occurred_at from dynrec_data.change where kind = 'user'").fetchall() == [
+        (meant,)
+    ]
     connection.execute("set timezone = 'Pacific/Auckland'")
     shop = Shop(connection, "times", items="select id::text, title from items", kinds={})
     shop.drain()
@@ -169,17 +173,26 @@ def test_interactions_dated_in_the_future_count_as_happening_now(shop: Shop) -> 
     shop.add_events([Event("u", "1", now + timedelta(days=400), "purchase"), Event("u", "2", now, "purchase")])
     shop.add_events([Event("v", "1", now, "purchase"), Event("v", "2", now, "purchase")])
     for _ in range(2):
-        close = shop.value(
-            "select 1 - (dynrec.user_vector_at('shop', 'u') <=> dynrec.user_vector_at('shop', 'v'))"
-        )
+        close = shop.value("select 1 - (dynrec.user_vector_at('shop', 'u') <=> dynrec.user_vector_at('shop', 'v'))")
         assert close == pytest.approx(1, abs=1e-4)
         shop.drain()
 
 
 def test_a_text_with_every_sort_of_character(shop: Shop) -> None:
-    texts = ["", "   ", "\n\t", "'; drop table shop.products; --", "$$ $q$", "{id} {model}", "é ü ß 漢字 \U0001f600", "x" * 200_000]
+    texts = [
+        "",
+        "   ",
+        "\n\t",
+        "'; drop table shop.products; --",
+        "$$ $q$",
+        "{id} {model}",
+        "é ü ß 漢字 \U0001f600",
+        "x" * 200_000,
+    ]
     for number, text in enumerate(texts):
-        shop.execute("insert into shop.products (id, title, category) values (%s, %s, %s)", [100 + number, text, text[:30]])
+        shop.execute(
+            "insert into shop.products (id, title, category) values (%s, %s, %s)", [100 + number, text, text[:30]]
+        )
     shop.drain()
     shop.assert_right()
     shop.execute("update shop.products set title = null, category = null where id > 103")

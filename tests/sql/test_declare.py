@@ -32,11 +32,60 @@ NAMES = [
     "x" * 63,
 ]
 # What our own statements call their tables, columns, arguments and variables.
-OURS = (
-    "args item k i e n o v c u s a b p r id kind entity op lane value embedding item_id item_ids user_id user_ids created_at "
-    "valid_from content features excluded query score rank source change lease token by_token vectors hashes model_id "
-    "recommender old new tg_op times kinds event_values reference for_user known_at"
-).split()
+OURS = [
+    "args",
+    "item",
+    "k",
+    "i",
+    "e",
+    "n",
+    "o",
+    "v",
+    "c",
+    "u",
+    "s",
+    "a",
+    "b",
+    "p",
+    "r",
+    "id",
+    "kind",
+    "entity",
+    "op",
+    "lane",
+    "value",
+    "embedding",
+    "item_id",
+    "item_ids",
+    "user_id",
+    "user_ids",
+    "created_at",
+    "valid_from",
+    "content",
+    "features",
+    "excluded",
+    "query",
+    "score",
+    "rank",
+    "source",
+    "change",
+    "lease",
+    "token",
+    "by_token",
+    "vectors",
+    "hashes",
+    "model_id",
+    "recommender",
+    "old",
+    "new",
+    "tg_op",
+    "times",
+    "kinds",
+    "event_values",
+    "reference",
+    "for_user",
+    "known_at",
+]
 
 
 def declare(connection: Session, name: str, **arguments: Any) -> tuple[Any, ...]:
@@ -102,13 +151,21 @@ def use_names(connection: Session, schema: str, table: str, column: str, key: st
         value_column=f"{column[:57]} value",
         kinds={name: {"weight": kind.weight} for name, kind in kinds.items()},
     )
-    execute("insert into {events} values ('u', 1, %s, %s, 1), ('u', 2, %s, '{{weight}}', 2), ('u', 3, %s, '$$', 2)", NOON, column, NOON, NOON)
+    execute(
+        "insert into {events} values ('u', 1, %s, %s, 1), ('u', 2, %s, '{{weight}}', 2), ('u', 3, %s, '$$', 2)",
+        NOON,
+        column,
+        NOON,
+        NOON,
+    )
     execute("update {items} set {column} = 'renamed thing' where {key} = 4")
     shop = Shop(connection, recommender)
     shop.drain()
     execute("update {events} set {value} = 5 where {key} = 1")
     execute("insert into {events} values ('u', 5, %s, 'other', null)", NOON)
-    texts = {str(k): document(text, other) for k, text, other in execute("select {key}, {column}, other_one from {items}")}
+    texts = {
+        str(k): document(text, other) for k, text, other in execute("select {key}, {column}, other_one from {items}")
+    }
     assert_close(shop.item_vectors(texts), item_vectors(texts))
     events = [
         Event(user, str(item), at, kind, value)
@@ -137,7 +194,14 @@ KEYS = [
     ("smallint", ["1", "-2", "32767"]),
     ("integer", ["1", "-2", "2147483647"]),
     ("bigint", ["1", "-2", "9223372036854775807"]),
-    ("uuid", ["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "00000000-0000-0000-0000-000000000000", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a12"]),
+    (
+        "uuid",
+        [
+            "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+            "00000000-0000-0000-0000-000000000000",
+            "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a12",
+        ],
+    ),
     ("text", ["", "a b", "x' or '1'='1"]),
     ("varchar", ["A", "a", "\t"]),
     ("varchar(20)", ["A", "a", "漢字"]),
@@ -149,8 +213,14 @@ def test_keys(connection: Session, type_: str, keys: list[str]) -> None:
     connection.execute(f"create table items (key {type_} primary key, title text)".encode())
     connection.execute(f"create table events (u {type_}, i {type_}, t timestamptz)".encode())
     declare(
-        connection, "keys", items="public.items", text_columns=["title"], interactions="public.events",
-        user_column="u", item_column="i", time_column="t",
+        connection,
+        "keys",
+        items="public.items",
+        text_columns=["title"],
+        interactions="public.events",
+        user_column="u",
+        item_column="i",
+        time_column="t",
     )
     shop = Shop(connection, "keys", "select key::text, title from items", "select u::text, i::text, t from events", {})
     for key in keys:
@@ -168,7 +238,9 @@ def test_keys(connection: Session, type_: str, keys: list[str]) -> None:
 
 
 @pytest.mark.parametrize("function", ["recommend", "user_vector_at"])
-@pytest.mark.parametrize("user", ["", "abc", "1.5", "99999999999999999999", "1; drop table items", "\u0660", "null", " "])
+@pytest.mark.parametrize(
+    "user", ["", "abc", "1.5", "99999999999999999999", "1; drop table items", "\u0660", "null", " "]
+)
 def test_users_whose_key_cannot_be_one(connection: Session, function: str, user: str) -> None:
     connection.execute("create table items (id int primary key, title text)")
     connection.execute("create table events (user_id int, item_id int, occurred_at timestamptz)")
@@ -203,7 +275,9 @@ def test_a_uuid_may_be_written_in_any_way(connection: Session) -> None:
     for function in ("item_history", "drift"):
         statement = f"select count(*) from dynrec.{function}('keys', %s)".encode()
         assert connection.execute(statement, [loud[0]]).fetchone() == (1,)
-    (explained,) = connection.execute("select because_item_id from dynrec.explain('keys', %s, %s)", [loud[0], loud[2]]).fetchall()
+    (explained,) = connection.execute(
+        "select because_item_id from dynrec.explain('keys', %s, %s)", [loud[0], loud[2]]
+    ).fetchall()
     assert explained == (ids[1],)
     assert connection.execute("select dynrec.refresh('keys', %s, %s)", [loud[:1], loud[:1]]).fetchone() == (2,)
     assert shop.queued() == {("item", ids[0]), ("user", ids[0])}
@@ -216,7 +290,9 @@ def test_the_primary_key_is_found(connection: Session) -> None:
     assert declare(connection, "codes", items="public.items", item_key="code", text_columns=["title"])[0] == "codes"
     shop = Shop(connection, "keys")
     shop.drain()
-    assert shop.execute("select item_id from dynrec.trending('keys') union all select item_id from dynrec.trending('codes')") == [("7",), ("x",)]
+    assert shop.execute(
+        "select item_id from dynrec.trending('keys') union all select item_id from dynrec.trending('codes')"
+    ) == [("7",), ("x",)]
 
 
 def test_the_estimates_are_right_for_small_tables(shop: Shop) -> None:
@@ -244,8 +320,12 @@ def test_arrays_and_other_types_as_text(connection: Session) -> None:
     connection.execute(
         "create table items (id int primary key, tags text[], numbers int[], data jsonb, day date, amount numeric(8, 2), flag boolean)"
     )
-    connection.execute("insert into items values (1, '{red,blue,null}', '{1,2}', '{\"a\": [1]}', '2024-01-31', 12.5, true), (2, null, null, null, null, null, null)")
-    declare(connection, "types", items="public.items", text_columns=["tags", "numbers", "data", "day", "amount", "flag"])
+    connection.execute(
+        "insert into items values (1, '{red,blue,null}', '{1,2}', '{\"a\": [1]}', '2024-01-31', 12.5, true), (2, null, null, null, null, null, null)"
+    )
+    declare(
+        connection, "types", items="public.items", text_columns=["tags", "numbers", "data", "day", "amount", "flag"]
+    )
     shop = Shop(connection, "types", interactions=None)
     shop.drain()
     text = 'red, blue. 1, 2. {"a": [1]}. 2024-01-31. 12.50. true'
@@ -254,7 +334,9 @@ def test_arrays_and_other_types_as_text(connection: Session) -> None:
 
 @pytest.mark.parametrize("style", ["ISO, DMY", "German", "SQL, MDY"])
 def test_the_text_does_not_depend_on_the_session(connection: Session, style: str) -> None:
-    connection.execute("create table items (id int primary key, day date, at timestamptz, amount double precision, raw bytea, span interval)")
+    connection.execute(
+        "create table items (id int primary key, day date, at timestamptz, amount double precision, raw bytea, span interval)"
+    )
     connection.execute(
         "insert into items values (1, '2024-01-31', '2024-01-31 12:00+00', 0.1, 'abc', '1 day 2 hours'), "
         "(2, '2024-02-01', '2024-02-01 12:00+00', 0.1, 'abd', '1 day 2 hours')"
@@ -262,19 +344,36 @@ def test_the_text_does_not_depend_on_the_session(connection: Session, style: str
     declare(connection, "types", items="public.items", text_columns=["day", "at", "amount", "raw", "span"])
     shop = Shop(connection, "types", interactions=None)
     shop.drain()
-    settings = {"datestyle": style, "timezone": "Asia/Tokyo", "extra_float_digits": "-5", "bytea_output": "escape", "intervalstyle": "iso_8601"}
+    settings = {
+        "datestyle": style,
+        "timezone": "Asia/Tokyo",
+        "extra_float_digits": "-5",
+        "bytea_output": "escape",
+        "intervalstyle": "iso_8601",
+    }
     for name, value in settings.items():
         connection.execute("select set_config(%s, %s, false)", [name, value])
-    assert connection.execute("select items_to_recompute from dynrec.alter_recommender('types', dry_run => true)").fetchone() == (0,)
+    assert connection.execute(
+        "select items_to_recompute from dynrec.alter_recommender('types', dry_run => true)"
+    ).fetchone() == (0,)
 
 
 def test_two_recommenders_over_the_same_tables(shop: Shop) -> None:
     declare(
-        shop.connection, "second", items="shop.products", text_columns=["body", "title"], interactions="shop.events",
+        shop.connection,
+        "second",
+        items="shop.products",
+        text_columns=["body", "title"],
+        interactions="shop.events",
         kinds={"*": {"weight": 2, "half_life": "2 hours"}},
     )
-    second = Shop(shop.connection, "second", "select id::text, body, title from shop.products",
-                  "select user_id, item_id::text, occurred_at from shop.events", {})
+    second = Shop(
+        shop.connection,
+        "second",
+        "select id::text, body, title from shop.products",
+        "select user_id, item_id::text, occurred_at from shop.events",
+        {},
+    )
     shop.execute("update shop.products set body = 'body of ' || id")
     assert shop.queued() == set()
     shop.add_events([Event("u", "1", NOON), Event("u", "2", NOON.replace(hour=20), "purchase")])
@@ -300,4 +399,6 @@ def test_comments_speak_of_every_argument(connection: Session) -> None:
     (comment,) = connection.execute(
         "select obj_description(oid) from pg_proc where proname = 'create_recommender'"
     ).fetchone() or ("",)
-    assert all(re.search(word, comment) for word in ("items", "item_key", "kinds", "encoder", "options", "vector_column"))
+    assert all(
+        re.search(word, comment) for word in ("items", "item_key", "kinds", "encoder", "options", "vector_column")
+    )

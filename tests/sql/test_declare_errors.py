@@ -156,7 +156,7 @@ def test_every_error_names_the_value_and_leaves_nothing_behind(tables: Session) 
             text = f"{error.diag.message_primary} {error.diag.message_hint}"
             if not re.search(pattern, text, re.DOTALL):
                 problems.append(f"{arguments}: {text}")
-            if error.sqlstate[:2] not in {"22", "42"} or not error.diag.message_hint:
+            if str(error.sqlstate)[:2] not in {"22", "42"} or not error.diag.message_hint:
                 problems.append(f"{arguments}: {error.sqlstate}, hint {error.diag.message_hint}")
         else:
             problems.append(f"{arguments} was accepted")
@@ -168,8 +168,10 @@ def test_every_error_names_the_value_and_leaves_nothing_behind(tables: Session) 
 def test_virtual_generated_columns(tables: Session) -> None:
     if tables.info.server_version < 180000:
         pytest.skip("PostgreSQL 18 brought them")
-    tables.execute("alter table shop.products add column v text generated always as (title || '!') virtual, "
-                   "add column s text generated always as (title || '!') stored")
+    tables.execute(
+        "alter table shop.products add column v text generated always as (title || '!') virtual, "
+        "add column s text generated always as (title || '!') stored"
+    )
     with pytest.raises(psycopg.Error, match="virtual"):
         declare(tables, "virtual", **{**GOOD, "text_columns": ["v"]})
     declare(tables, "stored", **{**GOOD, "text_columns": ["s"]})

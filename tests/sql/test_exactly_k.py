@@ -35,7 +35,14 @@ def check(rows: list[tuple[str, float, str]], k: int, eligible: set[str]) -> Non
     diversity=st.sampled_from([0.0, 0.3, 1.0]),
 )
 def test_every_combination(
-    busy: Shop, user: str, function: str, k: int, modulus: int | None, excluded: list[str], exclude_seen: bool | None, diversity: float
+    busy: Shop,
+    user: str,
+    function: str,
+    k: int,
+    modulus: int | None,
+    excluded: list[str],
+    exclude_seen: bool | None,
+    diversity: float,
 ) -> None:
     arguments: dict[str, Any] = {"k": k, "exclude_items": excluded}
     eligible = set(busy.texts()) - set(excluded)
@@ -82,7 +89,11 @@ def test_no_vectors_at_all(connection: Session) -> None:
 
 def test_an_empty_shop(connection: Session) -> None:
     shop = create_shop(connection)
-    for function, arguments in (("recommend", {"user_id": "u"}), ("trending", {}), ("recommend_for_items", {"item_ids": ["1"]})):
+    for function, arguments in (
+        ("recommend", {"user_id": "u"}),
+        ("trending", {}),
+        ("recommend_for_items", {"item_ids": ["1"]}),
+    ):
         assert shop.call(function, **arguments) == []
     shop.drain()
     shop.add_events([Event("u", "1", NOON, "purchase")])
@@ -103,8 +114,16 @@ def test_fewer_vectors_than_k(shop: Shop) -> None:
 @pytest.mark.parametrize("diversity", [0, 0.5])
 @pytest.mark.parametrize("k", [1, 10, 50])
 def test_a_filter_that_keeps_one_in_a_thousand(many: Session, k: int, diversity: float) -> None:
-    for predicate, eligible in (("id % 1000 = 0", 20), ("id % 200 = 3", 100), ("id % 3 = 0", 6666), ("true", 20000), ("id < 2002", 2001)):
-        rows = call(many, "many", "recommend", user_id="1", k=k, filter=predicate, diversity=diversity, exclude_seen=False)
+    for predicate, eligible in (
+        ("id % 1000 = 0", 20),
+        ("id % 200 = 3", 100),
+        ("id % 3 = 0", 6666),
+        ("true", 20000),
+        ("id < 2002", 2001),
+    ):
+        rows = call(
+            many, "many", "recommend", user_id="1", k=k, filter=predicate, diversity=diversity, exclude_seen=False
+        )
         assert sources(rows) == {"personal": min(k, eligible)}
         assert len(rows) == min(k, eligible)
 
@@ -133,13 +152,15 @@ def test_many_excluded(many: Session) -> None:
 
 def test_diversity_spreads(busy: Shop) -> None:
     def spread(rows: list[tuple[str, float, str]]) -> float:
-        return float(busy.value(
-            """
+        return float(
+            busy.value(
+                """
             select avg(a.v <=> b.v) from (select i, dynrec.item_vector_at('shop', i) v from unnest(%s::text[]) i) a,
                 (select i, dynrec.item_vector_at('shop', i) v from unnest(%s::text[]) i) b where a.i < b.i
             """,
-            [[item for item, _, _ in rows]] * 2,
-        ))
+                [[item for item, _, _ in rows]] * 2,
+            )
+        )
 
     lists = [busy.call("similar_items", item="1", k=8, diversity=d) for d in (0, 0.5, 1)]
     assert lists[0][0] == lists[1][0]
@@ -151,6 +172,7 @@ def test_maximal_marginal_relevance(busy: Shop) -> None:
     vectors = busy.item_vectors([item for item, _, _ in everything])
     chosen: list[str] = []
     while len(chosen) < 10:
+
         def marginal(row: tuple[str, float, str]) -> float:
             closeness = [float(vectors[row[0]] @ vectors[other]) for other in chosen]  # type: ignore[operator]
             return 0.6 * row[1] - 0.4 * max(closeness, default=0.0)

@@ -218,7 +218,9 @@ def test_a_filter_runs_with_the_rights_of_the_caller(busy: Shop) -> None:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 busy.call(function, filter="exists (select from shop.secrets)", **given)
     finally:
-        busy.execute("reset role; drop owned by reader_of_filters; drop role reader_of_filters; drop table shop.secrets")
+        busy.execute(
+            "reset role; drop owned by reader_of_filters; drop role reader_of_filters; drop table shop.secrets"
+        )
 
 
 def test_columns_named_like_ours(shop: Shop) -> None:
@@ -233,12 +235,21 @@ def test_columns_named_like_ours(shop: Shop) -> None:
     shop.execute("select dynrec.create_recommender('odd', 'shop.odd', text_columns => '{a}', encoder => 'hashing')")
     shop.drain()
     predicates = {
-        "item_id = 3": "3", "item.args = 4": "4", "item.a = 'a5'": "5", "item.item = 'item6'": "6", "v = 7 and e = 7 and c = 7": "7",
-        "id = 'id8'": "8", "item.embedding = 'e2' and score = 2 and created_at = 2 and k = 2": "2",
+        "item_id = 3": "3",
+        "item.args = 4": "4",
+        "item.a = 'a5'": "5",
+        "item.item = 'item6'": "6",
+        "v = 7 and e = 7 and c = 7": "7",
+        "id = 'id8'": "8",
+        "item.embedding = 'e2' and score = 2 and created_at = 2 and k = 2": "2",
         "item.args = (a.args ->> 'n')::int": "9",
     }
     for predicate, expected in predicates.items():
-        for function, given in (("trending", {}), ("similar_items", {"item": "1"}), ("search", {"query": "a" + expected})):
+        for function, given in (
+            ("trending", {}),
+            ("similar_items", {"item": "1"}),
+            ("search", {"query": "a" + expected}),
+        ):
             found = call(shop.connection, "odd", function, filter=predicate, filter_args={"n": 9}, **given)
             assert [item for item, _, _ in found] == [expected], (predicate, function)
     with pytest.raises(psycopg.Error) as caught:

@@ -38,7 +38,6 @@ STEPS = st.lists(
 @pytest.fixture(scope="module")
 def folding(make_database: Callable[..., str], template: str) -> Shop:
 
-
     connection: Session = database.connect(make_database(template))
     shop = create_shop(connection, products=12)
     shop.drain()
@@ -62,13 +61,17 @@ def test_after_every_step(folding: Shop, steps: list[Event | str | list[Event]])
         elif step == "claim":
             token = claim(folding.connection, "shop", "user") or token
         elif step == "delete one":
-            folding.execute("delete from shop.events where id = (select max(id) from shop.events where user_id = %s)", [user])
+            folding.execute(
+                "delete from shop.events where id = (select max(id) from shop.events where user_id = %s)", [user]
+            )
         elif step == "delete all":
             folding.execute("delete from shop.events where user_id = %s", [user])
         elif step == "change kind":
             folding.execute("update shop.events set kind = 'purchase' where user_id = %s and mod(id, 2) = 0", [user])
         else:
-            folding.execute("update shop.events set occurred_at = occurred_at - interval '3 days' where user_id = %s", [user])
+            folding.execute(
+                "update shop.events set occurred_at = occurred_at - interval '3 days' where user_id = %s", [user]
+            )
         assert_user_right(folding, user, items)
     if token is not None:
         publish_users(folding.connection, token)
@@ -88,7 +91,9 @@ def assert_user_right(shop: Shop, user: str, items: dict[str, np.ndarray[tuple[i
 
 
 SORTED = [
-    Event("u", str(1 + n % 12), NOON + timedelta(hours=9 * n), ["view", "purchase", "return"][n % 3], [None, 2.0][n % 2])
+    Event(
+        "u", str(1 + n % 12), NOON + timedelta(hours=9 * n), ["view", "purchase", "return"][n % 3], [None, 2.0][n % 2]
+    )
     for n in range(24)
 ]
 ORDERS: list[Callable[[list[Event]], list[Event]]] = [
@@ -101,7 +106,9 @@ ORDERS: list[Callable[[list[Event]], list[Event]]] = [
 
 @pytest.mark.parametrize("batch", [1, 5, 24])
 @pytest.mark.parametrize("order", ORDERS)
-def test_late_interactions_end_in_the_same_vector(shop: Shop, order: Callable[[list[Event]], list[Event]], batch: int) -> None:
+def test_late_interactions_end_in_the_same_vector(
+    shop: Shop, order: Callable[[list[Event]], list[Event]], batch: int
+) -> None:
     events = order(SORTED)
     for start in range(0, len(events), batch):
         shop.add_events(events[start : start + batch])
@@ -127,7 +134,9 @@ def test_an_interaction_years_after_the_others(shop: Shop) -> None:
 
 
 def test_interactions_that_cancel(shop: Shop) -> None:
-    shop.add_events([Event("u", "1", NOON, "view", 2), Event("u", "1", NOON, "view", -2), Event("v", "1", NOON, "return")])
+    shop.add_events(
+        [Event("u", "1", NOON, "view", 2), Event("u", "1", NOON, "view", -2), Event("v", "1", NOON, "return")]
+    )
     for _ in range(2):
         shop.assert_users_folded()
         assert {source for _, _, source in shop.recommend("u", k=3)} <= {"trending", "fallback"}
@@ -163,7 +172,9 @@ def test_half_lives_short_and_long(connection: Session, seconds: int) -> None:
 def test_a_session_counts_its_items_alike(shop: Shop) -> None:
     items = item_vectors(shop.texts())
     total = items["1"] + items["2"] + items["2"]
-    expected = {item: float(vector @ total / np.linalg.norm(total)) for item, vector in items.items() if item not in {"1", "2"}}
+    expected = {
+        item: float(vector @ total / np.linalg.norm(total)) for item, vector in items.items() if item not in {"1", "2"}
+    }
     rows = shop.call("recommend_for_items", item_ids=["1", "2", "2", "99", "abc"], k=10)
     assert {item: score for item, score, _ in rows} == pytest.approx(expected, abs=1e-4)
     assert {source for _, _, source in rows} == {"session"}
@@ -176,5 +187,7 @@ def test_scores_are_cosines(shop: Shop) -> None:
     mine = user_vector(SORTED, items, KINDS)
     assert mine is not None
     rows = shop.recommend("u", k=12, exclude_seen=False)
-    assert {item: score for item, score, _ in rows} == pytest.approx({i: float(v @ mine) for i, v in items.items()}, abs=1e-4)
+    assert {item: score for item, score, _ in rows} == pytest.approx(
+        {i: float(v @ mine) for i, v in items.items()}, abs=1e-4
+    )
     assert [score for _, score, _ in rows] == sorted((score for _, score, _ in rows), reverse=True)

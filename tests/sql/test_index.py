@@ -37,9 +37,13 @@ def plans(connection: Session) -> Iterator[list[str]]:
 
 READS: dict[str, Callable[[Session], object]] = {
     "recommend": lambda many: call(many, "many", "recommend", user_id="1"),
-    "recommend, excluding many": lambda many: call(many, "many", "recommend", user_id="1", exclude_items=[str(n) for n in range(500)]),
+    "recommend, excluding many": lambda many: call(
+        many, "many", "recommend", user_id="1", exclude_items=[str(n) for n in range(500)]
+    ),
     "recommend, diverse": lambda many: call(many, "many", "recommend", user_id="1", diversity=0.5),
-    "recommend, filter that keeps most": lambda many: call(many, "many", "recommend", user_id="1", filter="price > 5000"),
+    "recommend, filter that keeps most": lambda many: call(
+        many, "many", "recommend", user_id="1", filter="price > 5000"
+    ),
     "recommend, filter with arguments": lambda many: call(
         many, "many", "recommend", user_id="1", filter="price > (args ->> 'p')::int", filter_args={"p": 100}
     ),
@@ -78,7 +82,8 @@ def test_the_index_finds_nearly_what_an_exact_search_finds(many: Session) -> Non
     for item in range(100, 120):
         rows = call(many, "many", "similar_items", item=str(item), k=10)
         expected = many.execute(
-            "select i.id::text from items i, items q where q.id = %s and i.id <> q.id order by i.embedding <=> q.embedding limit 10", [item]
+            "select i.id::text from items i, items q where q.id = %s and i.id <> q.id order by i.embedding <=> q.embedding limit 10",
+            [item],
         ).fetchall()
         hits += len({one for one, _, _ in rows} & {row[0] for row in expected})
     assert hits >= 0.9 * 200
@@ -146,6 +151,8 @@ def test_after_churn_the_index_is_rebuilt_before_the_vacuum(connection: Session)
 
 def test_vectors_too_long_for_an_index(connection: Session) -> None:
     connection.execute("create table items (id int primary key, embedding vector(2001))")
-    connection.execute("insert into items select i, array_fill(i::real, array[2001])::vector from generate_series(1, 3) i")
+    connection.execute(
+        "insert into items select i, array_fill(i::real, array[2001])::vector from generate_series(1, 3) i"
+    )
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="2001"):
         connection.execute("select dynrec.create_recommender('long', 'public.items', vector_column => 'embedding')")

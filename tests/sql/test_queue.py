@@ -4,7 +4,18 @@ import psycopg
 import pytest
 
 from dynrec_store import database
-from tests.drain import CountingEncoder, Session, claim, drain, fail, publish, publish_users, publish_vectors, read, run_tasks
+from tests.drain import (
+    CountingEncoder,
+    Session,
+    claim,
+    drain,
+    fail,
+    publish,
+    publish_users,
+    publish_vectors,
+    read,
+    run_tasks,
+)
 from tests.sql.shop import NOON, Event, Shop
 from workers.encoders.hashing import HashingEncoder
 
@@ -34,7 +45,9 @@ def test_equal_texts_are_encoded_once(shop: Shop) -> None:
     drain(shop.connection, encoder, batch_size=50)
     assert encoder.texts == ["the same"]
     shop.execute("insert into shop.products (id, title) values (500, 'the same')")
-    shop.execute("update shop.products set title = (select title from shop.products where id = 5), category = 'c5' where id in (6, 7)")
+    shop.execute(
+        "update shop.products set title = (select title from shop.products where id = 5), category = 'c5' where id in (6, 7)"
+    )
     shop.drain(encoder)
     assert encoder.texts == ["the same"]
     shop.assert_right()
@@ -262,7 +275,9 @@ def test_a_vector_that_was_not_sent_is_asked_for_again(shop: Shop) -> None:
 
 
 def test_a_twin_that_vanishes_between_read_and_publish(shop: Shop) -> None:
-    shop.execute("insert into shop.products (id, title, category) select 100, title, category from shop.products where id = 1")
+    shop.execute(
+        "insert into shop.products (id, title, category) select 100, title, category from shop.products where id = 1"
+    )
     token = taken(shop.connection)
     rows = read(shop.connection, token)
     assert [row.needs_vector for row in rows] == [False]
@@ -295,12 +310,15 @@ def test_waiting_until_fresh(shop: Shop) -> None:
     for timeout in ("-1 s", None):
         with pytest.raises(psycopg.errors.InvalidParameterValue, match="timeout"):
             shop.execute("select dynrec.wait_until_fresh('shop', %s)", [timeout])
-    with shop.connection.transaction(), pytest.raises(psycopg.Error, match="uncommitted"), shop.connection.transaction():
-        shop.execute("update shop.products set title = 'second' where id = 1")
-        shop.execute("select dynrec.wait_until_fresh('shop', '1 s')")
-    with pytest.raises(psycopg.Error, match="repeatable read"), shop.connection.transaction():
-        shop.execute("set transaction isolation level repeatable read")
-        shop.execute("select dynrec.wait_until_fresh('shop', '1 s')")
+    for statement, complaint in (
+        ("update shop.products set title = 'second' where id = 1", "uncommitted"),
+        ("set transaction isolation level repeatable read", "repeatable read"),
+    ):
+        shop.execute("begin")
+        shop.execute(statement)
+        with pytest.raises(psycopg.Error, match=complaint):
+            shop.execute("select dynrec.wait_until_fresh('shop', '1 s')")
+        shop.execute("rollback")
 
 
 def test_a_sleeping_dispatcher_is_woken(shop: Shop, database_url: str) -> None:

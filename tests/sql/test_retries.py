@@ -9,7 +9,9 @@ from tests.sql.test_queue import ENCODER, taken
 
 def failures(shop: Shop) -> list[tuple[str, str, str, int]]:
     """Kind, entity, state and attempts."""
-    return [tuple(row) for row in shop.execute("select kind, entity, state, attempts from dynrec.failures order by 1, 2")]  # type: ignore[misc]
+    return [
+        tuple(row) for row in shop.execute("select kind, entity, state, attempts from dynrec.failures order by 1, 2")
+    ]
 
 
 def make_due(shop: Shop) -> None:
@@ -120,7 +122,9 @@ def test_a_refresh_revives_dead_letters(shop: Shop) -> None:
 
 def assert_popularity_right(shop: Shop) -> None:
     """The counters are what a rebuild makes of the source."""
-    counted = shop.execute("select item_id, event_count from dynrec_data.item_popularity where event_count <> 0 order by 1")
+    counted = shop.execute(
+        "select item_id, event_count from dynrec_data.item_popularity where event_count <> 0 order by 1"
+    )
     assert counted == shop.execute("select item_id::text, count(*) from shop.events group by 1 order by 1")
 
 
@@ -163,7 +167,7 @@ def test_leases_that_expire_again_and_again(shop: Shop) -> None:
         assert len(read(shop.connection, token)) == 1, "the second time each is tried alone"
         shop.value("select dynrec._expire_leases()")
     shop.execute("update dynrec_data.lease set deadline = now()")
-    while (token := claim(shop.connection, "shop", "item", lease="-1 s")) is not None:
+    while claim(shop.connection, "shop", "item", lease="-1 s") is not None:
         shop.value("select dynrec._expire_leases()")
     assert failures(shop) == [("item", str(n), "dead letter", 5) for n in (1, 2, 3)]
     assert shop.value("select dynrec.retry_failed()") == 3

@@ -87,7 +87,10 @@ def test_the_length_of_the_vector_does_not_matter(library: Shop) -> None:
 
 
 def test_both_are_fused_by_reciprocal_ranks(library: Shop) -> None:
-    by_text, by_vector = found(library, query="run", k=6), found(library, query_vector=vector("umbrella against rain. weather"), k=6)
+    by_text, by_vector = (
+        found(library, query="run", k=6),
+        found(library, query_vector=vector("umbrella against rain. weather"), k=6),
+    )
     score: dict[str, float] = {}
     for one in (by_text, by_vector):
         for place, item in enumerate(one, 1):
@@ -107,7 +110,7 @@ def test_filter_exclusion_and_k(library: Shop) -> None:
 def test_other_languages(shop: Shop) -> None:
     shop.execute(
         "select dynrec.create_recommender('german', 'shop.products', text_columns => '{title}', encoder => 'hashing', "
-        "options => '{\"text_search_config\": \"german\"}')"
+        'options => \'{"text_search_config": "german"}\')'
     )
     shop.execute("update shop.products set title = 'rote Schuhe' where id = 1")
     shop.drain()

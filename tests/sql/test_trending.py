@@ -15,7 +15,13 @@ def at(shop: Shop) -> datetime:
 
 def some_events(now: datetime) -> list[Event]:
     return [
-        Event(f"u{n % 7}", str(1 + (n * n) % 11), now - timedelta(hours=7 * n), ["view", "purchase", "return"][n % 3], [None, 3.0][n % 2])
+        Event(
+            f"u{n % 7}",
+            str(1 + (n * n) % 11),
+            now - timedelta(hours=7 * n),
+            ["view", "purchase", "return"][n % 3],
+            [None, 3.0][n % 2],
+        )
         for n in range(60)
     ]
 
@@ -65,7 +71,9 @@ def test_a_rebuild_gives_the_same(shop: Shop) -> None:
 
 def test_popularity_below_zero(shop: Shop) -> None:
     now = at(shop)
-    shop.add_events([Event("u", "1", now, "return"), Event("v", "2", now, "purchase"), Event("w", "3", now, "view", -5)])
+    shop.add_events(
+        [Event("u", "1", now, "return"), Event("v", "2", now, "purchase"), Event("w", "3", now, "view", -5)]
+    )
     shop.drain()
     rows = shop.call("trending", k=12)
     assert [(item, source) for item, _, source in rows[:1]] == [("2", "trending")]
@@ -85,7 +93,13 @@ def test_what_was_taken_back_does_not_trend(shop: Shop) -> None:
 
 def test_interactions_of_the_future_do_not_lead_for_ever(shop: Shop) -> None:
     now = at(shop)
-    shop.add_events([Event("u", "1", now + timedelta(days=3650), "view"), Event("v", "2", now, "view"), Event("w", "2", now, "view")])
+    shop.add_events(
+        [
+            Event("u", "1", now + timedelta(days=3650), "view"),
+            Event("v", "2", now, "view"),
+            Event("w", "2", now, "view"),
+        ]
+    )
     shop.drain()
     assert [item for item, _, _ in shop.call("trending", k=2)] == ["2", "1"]
     shop.execute("delete from shop.events where item_id = 1")
@@ -117,7 +131,8 @@ def test_as_of(shop: Shop) -> None:
     moment = now - timedelta(days=3)
     known = [event for event in events if event.at <= moment]
     rows = shop.connection.execute(
-        "select c.item_id, c.score from dynrec_data.recommender r, dynrec._popular(r, 100, '{}', 'true', '{}', %s) c", [moment]
+        "select c.item_id, c.score from dynrec_data.recommender r, dynrec._popular(r, 100, '{}', 'true', '{}', %s) c",
+        [moment],
     ).fetchall()
     expected = {item: score for item, score in popularity(known, moment, KINDS).items() if score > 0}
     assert dict(rows) == pytest.approx(expected, rel=1e-6)

@@ -110,7 +110,9 @@ def test_row_security_in_the_past(tenant: Shop) -> None:
 
 def test_row_security_does_not_lose_changes_of_hidden_rows(tenant: Shop) -> None:
     tenant.execute("reset role")
-    tenant.execute("grant insert, update on shop.products to tenant_of_a_test; create policy all_writes on shop.products for insert with check (true)")
+    tenant.execute(
+        "grant insert, update on shop.products to tenant_of_a_test; create policy all_writes on shop.products for insert with check (true)"
+    )
     tenant.execute("set role tenant_of_a_test")
     tenant.execute("insert into shop.products (id, title, price) values (99, 'dear', 1000)")
     tenant.execute("reset role")
@@ -118,7 +120,14 @@ def test_row_security_does_not_lose_changes_of_hidden_rows(tenant: Shop) -> None
     tenant.assert_items_right()
 
 
-@pytest.mark.parametrize("setting", ["begin read only", "set default_transaction_read_only = on", "begin isolation level serializable read only deferrable"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "begin read only",
+        "set default_transaction_read_only = on",
+        "begin isolation level serializable read only deferrable",
+    ],
+)
 def test_read_only_transactions(seen: Shop, setting: str) -> None:
     seen.add_events([Event("u", "4", NOON, "view")])
     before = [seen.call(name, k=20, **given) for name, given in READS.items()]
@@ -163,7 +172,13 @@ def standby(open_folder: Path, postgres_package: str) -> Iterator[tuple[Session,
         folder.mkdir(mode=0o777)
         folder.chmod(0o777)
         as_server_user(
-            [str(binaries.program("pg_basebackup")), f"--dbname={primary.url}", f"--pgdata={folder}/pgdata", "--write-recovery-conf", "--checkpoint=fast"]
+            [
+                str(binaries.program("pg_basebackup")),
+                f"--dbname={primary.url}",
+                f"--pgdata={folder}/pgdata",
+                "--write-recovery-conf",
+                "--checkpoint=fast",
+            ]
         )
         port = int((open_folder / "primary" / "port").read_text()) + 7
         postmaster.start(binaries, folder / "pgdata", None, port)

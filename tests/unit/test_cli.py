@@ -27,7 +27,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def every_command() -> list[tuple[str, Any]]:
-    def below(path: str, command: Any) -> list[tuple[str, Any]]:  # noqa: ANN401 - typer keeps the class to itself
+    def below(path: str, command: Any) -> list[tuple[str, Any]]:
         inner = getattr(command, "commands", {})
         return [(path, command), *(found for name in inner for found in below(f"{path} {name}", inner[name]))]
 
@@ -42,7 +42,7 @@ def test_no_command_prints_the_help() -> None:
 
 
 @pytest.mark.parametrize(("path", "command"), every_command())
-def test_every_command_and_option_is_explained(path: str, command: Any) -> None:  # noqa: ANN401
+def test_every_command_and_option_is_explained(path: str, command: Any) -> None:
     assert command.help, path
     for option in command.params:
         if option.param_type_name == "option" and option.name not in {"help", "install_completion", "show_completion"}:
