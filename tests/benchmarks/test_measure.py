@@ -24,7 +24,7 @@ def test_ratio_is_the_median_of_the_ratios() -> None:
         (None, True, None),
     ],
 )
-def test_met_knows_both_directions(target: float | None, higher_is_better: bool, met: bool | None) -> None:  # noqa: FBT001
+def test_met_knows_both_directions(target: float | None, higher_is_better: bool, met: bool | None) -> None:
     assert figure(target=target, higher_is_better=higher_is_better).met is met
 
 

@@ -30,7 +30,7 @@ def explain(shop: Shop, user: str, item: str, k: int = 100, **arguments: Any) ->
 
 
 @pytest.mark.parametrize("published", [True, False])
-def test_contributions_sum_to_the_score(shop: Shop, published: bool) -> None:  # noqa: FBT001
+def test_contributions_sum_to_the_score(shop: Shop, published: bool) -> None:
     shop.add_events(EVENTS)
     if published:
         shop.drain()
