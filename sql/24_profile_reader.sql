@@ -58,6 +58,25 @@ begin
   return case when vector_norm(profile) > 0 then l2_normalize(profile) end;
 end
 $$;
+create or replace function dynrec_data.interactions_known_{id}(for_user text, known_at timestamptz)
+returns table (item_id text, kind text, value double precision, occurred_at timestamptz)
+language sql stable
+set search_path from current
+as $$
+  -- the source of today, with what went since and less what came: pending changes and the closing events of later versions know
+  with since as (
+    select c.op, c.item_id, c.event_kind, c.value, c.occurred_at from dynrec_data.change c
+    where c.recommender_id = {id} and c.kind = 'user' and c.entity = for_user and c.captured_at > known_at
+    union all
+    select c.op, c.item_id, c.event_kind, c.value, c.occurred_at
+    from dynrec_data.user_vector_history h, jsonb_to_recordset(h.closing_events)
+      as c (op text, item_id text, event_kind text, value double precision, occurred_at timestamptz, captured_at timestamptz)
+    where h.model_id = {model} and h.user_id = for_user and h.replaced_at > known_at and c.captured_at > known_at
+  )
+  select i.item_id, i.kind, i.value, i.occurred_at from dynrec_data.interactions_{id}(array[for_user]) i
+  union all select s.item_id, s.event_kind, s.value, s.occurred_at from since s where s.op = 'delete'
+  except all select s.item_id, s.event_kind, s.value, s.occurred_at from since s where s.op = 'insert'
+$$;
 create or replace function dynrec_data.profile_known_{id}(for_user text, known_at timestamptz) returns vector
 language plpgsql stable
 set search_path from current
@@ -78,27 +97,22 @@ begin
     from dynrec_data.user_vector_history h
     where h.model_id = {model} and h.user_id = for_user and h.created_at <= known_at and h.replaced_at > known_at
   ) k limit 1;
-  if not found then
-    -- from the source, less what came since and with what went; of versions made since, their closing events know
-    with since as (
-      select c.op, c.item_id, c.event_kind, c.value, c.occurred_at from dynrec_data.change c
-      where c.recommender_id = {id} and c.kind = 'user' and c.entity = for_user and c.captured_at > known_at
-    )
-    select array_agg(e.item_id) as item_ids, array_agg(e.kind) as kinds, array_agg(e.value) as event_values,
-      array_agg(e.occurred_at) as times, max(e.occurred_at) as latest into event
-    from (
-      select i.item_id, i.kind, i.value, i.occurred_at from dynrec_data.interactions_{id}(array[for_user]) i
-      union all select s.item_id, s.event_kind, s.value, s.occurred_at from since s where s.op = 'delete'
-      except all select s.item_id, s.event_kind, s.value, s.occurred_at from since s where s.op = 'insert'
-    ) e where e.occurred_at <= known_at;
+  if not found or exists (
+    select from jsonb_to_recordset(stored.later) as c (op text, captured_at timestamptz) where c.op = 'delete' and c.captured_at <= known_at)
+  then
+    -- nothing stored, or something was taken back: from the source rows
+    stored.state := null;
+    stored.half_lives := null;
+    stored.reference_time := null;
+    select array_agg(i.item_id) as item_ids, array_agg(i.kind) as kinds, array_agg(i.value) as event_values,
+      array_agg(i.occurred_at) as times, max(i.occurred_at) as latest into event
+    from dynrec_data.interactions_known_{id}(for_user, known_at) i where i.occurred_at <= known_at;
   else
-    -- an interaction that was taken back counts with the opposite sign
-    select array_agg(c.item_id) as item_ids, array_agg(c.event_kind) as kinds,
-      array_agg(case c.op when 'insert' then 1 else -1 end * coalesce(c.value, 1)) as event_values,
+    select array_agg(c.item_id) as item_ids, array_agg(c.event_kind) as kinds, array_agg(c.value) as event_values,
       array_agg(c.occurred_at) as times, max(c.occurred_at) as latest into event
     from jsonb_to_recordset(stored.later)
       as c (op text, item_id text, event_kind text, value double precision, occurred_at timestamptz, captured_at timestamptz)
-    where c.op <> 'refresh' and c.captured_at <= known_at;
+    where c.op = 'insert' and c.captured_at <= known_at;
   end if;
   -- least() passes over nulls: a user without pending interactions stays at the time of the last one
   reference := greatest(stored.reference_time, case when event.latest is not null then least(event.latest, now()) end);

@@ -92,12 +92,16 @@ as $$
 declare
   seen text[];
 begin
-  execute format('select array_agg(distinct i.item_id) from dynrec_data.interactions_%s(array[$1]) i where $2 is null or i.occurred_at <= $2', r.id)
-  into seen using user_id, as_of;
+  if as_of is null then
+    execute format('select array_agg(distinct i.item_id) from dynrec_data.interactions_%s(array[$1]) i', r.id) into seen using user_id;
+  else
+    execute format('select array_agg(distinct i.item_id) from dynrec_data.interactions_known_%s($1, $2) i', r.id)
+    into seen using dynrec._as_key(user_id, r.user_key_type), as_of;
+  end if;
   return coalesce(seen, '{}');
 end
 $$;
-comment on function dynrec._seen(dynrec_data.recommender, text, timestamptz) is 'Internal. The items that a user has interacted with, of whatever kind.';
+comment on function dynrec._seen(dynrec_data.recommender, text, timestamptz) is 'Internal. The items that a user has interacted with, of whatever kind, now or as known at as_of.';
 
 create or replace function dynrec._profile(r dynrec_data.recommender, user_id text, as_of timestamptz) returns vector
 language plpgsql stable

@@ -31,10 +31,9 @@ begin
   return query execute dynrec._render($query$
     with event as (
       select i.item_id, i.kind, i.occurred_at, {id_weight}(i.kind, i.value)
-          * dynrec._decay(dynrec._age(max(i.occurred_at) over (), i.occurred_at), ({half_lives})[{id_slot}(i.kind)]) as weight,
+          * dynrec._decay(dynrec._age(least(max(i.occurred_at) over (), now()), i.occurred_at), ({half_lives})[{id_slot}(i.kind)]) as weight,
         {embedding} as embedding
-      from dynrec_data.interactions_{id}(array[$1]) i
-      where $3 is null or i.occurred_at <= $3
+      from {known} i
     ), scaled as (
       select vector_norm(sum(dynrec._scale(e.embedding, e.weight))) as length from event e
     ), met as (
@@ -50,10 +49,11 @@ begin
     order by 6 desc nulls last, m.item_id limit $4
     $query$, dynrec._names(r) || jsonb_build_object(
       'id_weight', format('dynrec_data.kind_weight_%s', r.id), 'id_slot', format('dynrec_data.kind_slot_%s', r.id),
+      'known', format(case when as_of is null then 'dynrec_data.interactions_%s(array[$1])' else 'dynrec_data.interactions_known_%s($1, $3)' end, r.id),
       'embedding', case when as_of is null
         then format('(select v.embedding from dynrec_data.item_vector_%s v where v.item_id = i.item_id)', r.active_model_id)
         else format('dynrec_data.vector_known_%s(i.item_id, $3)', r.id) end))
-    using user_id, anchor, as_of, k;
+    using dynrec._as_key(user_id, r.user_key_type), anchor, as_of, k;
 end
 $$;
 comment on function dynrec.explain(text, text, text, int, timestamptz) is
