@@ -25,7 +25,7 @@ Vectors = npt.NDArray[np.float32]  # (items, DIMENSION)
 
 # Real embeddings form clusters, and a user's events lie in a few of them.
 CLUSTER_SIZE = 200  # items
-NOISE = 0.6  # length of what an item adds to its cluster's centre of length 1
+NOISE = 1.0  # length of what an item adds to its cluster's centre of length 1: neighbouring clusters overlap
 INTERESTS = 3  # clusters of a user
 
 _TABLES: LiteralString = """

@@ -1,7 +1,7 @@
 """What a benchmark shows: progress while it runs, then a table or lines of JSON."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -22,7 +22,7 @@ def progress(what: str, steps: int) -> Iterator[Advance]:
         yield lambda: bar.advance(task)
 
 
-def show(figures: Iterable[Figure], *, as_json: bool) -> None:
+def show(figures: Sequence[Figure], *, as_json: bool) -> None:
     """Print a table, or one JSON object a line."""
     if as_json:
         for figure in figures:
@@ -30,16 +30,19 @@ def show(figures: Iterable[Figure], *, as_json: bool) -> None:
         return
     console = Console()
     console.print(_table(figures))
-    console.print(f"ratio: median of the runs, smallest-largest in brackets. {machine()}", style="dim")
+    console.print()
+    for figure in figures:
+        console.print(f"[bold]{figure.name}[/bold]: {figure.about}")
+    console.print(f"ratio: median of the runs (smallest-largest). {machine()}", style="dim")
 
 
-def _table(figures: Iterable[Figure]) -> Table:
+def _table(figures: Sequence[Figure]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("benchmark", "measured", "reference", "ratio", "target", ""):
-        table.add_column(heading, justify="left" if heading in ("benchmark", "") else "right")
+    for heading in ("", "measured", "reference", "ratio", "target", ""):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
     for figure in figures:
         table.add_row(
-            f"[bold]{figure.name}[/bold]\n[dim]{figure.about}[/dim]",
+            f"[bold]{figure.name}[/bold]",
             f"{_number(p50(figure.measured))} {figure.unit}",
             f"{_number(p50(figure.reference))} {figure.unit}",
             f"{figure.ratio:.2f} [dim]({min(figure.ratios):.2f}-{max(figure.ratios):.2f})[/dim]",
