@@ -75,7 +75,7 @@ language plpgsql stable
 set search_path from current
 as $$
 begin
-  if type = 'text' or given is null then
+  if given is null or type = 'text' and array_ndims(given) = 1 then
     return given;
   end if;
   return array(select dynrec._as_key(g.value, type) from unnest(given) with ordinality as g (value, position) order by g.position);

@@ -25,17 +25,18 @@ end
 $$;
 comment on function dynrec._positive_interval(text, text, interval, interval) is 'Internal. The interval, or an error that names the range.';
 
-create or replace function dynrec._options(given jsonb) returns jsonb
+create or replace function dynrec._options(given jsonb, base jsonb default '{}') returns jsonb
 language plpgsql stable
 set search_path from current
 as $$
 declare
   unknown text;
-  merged jsonb := dynrec._option_defaults() || coalesce(given, '{}');
+  merged jsonb := dynrec._option_defaults() || base;
 begin
   if jsonb_typeof(coalesce(given, '{}')) <> 'object' then
     perform dynrec._reject('options: not a JSON object', given::text, 'Give for example {"half_life": "30 days"}.');
   end if;
+  merged := merged || coalesce(given, '{}');
   select k into unknown from jsonb_object_keys(merged) k where not dynrec._option_defaults() ? k limit 1;
   if found then
     perform dynrec._reject('options: unknown option', unknown,
@@ -58,7 +59,7 @@ begin
   return merged;
 end
 $$;
-comment on function dynrec._options(jsonb) is 'Internal. The options with the defaults filled in; an error for an unknown name or a bad value.';
+comment on function dynrec._options(jsonb, jsonb) is 'Internal. The options, completed from a base and from the defaults; an error for an unknown name or a bad value.';
 
 create or replace function dynrec._kinds(given jsonb, kind_column text, default_half_life interval)
 returns table (kind text, weight double precision, half_life double precision)

@@ -69,7 +69,7 @@ as $$
 declare
   r dynrec_data.recommender := dynrec._recommender(name);
   before dynrec_data.recommender := r;
-  merged jsonb := dynrec._options(r.options || coalesce(options, '{}'));
+  merged jsonb := dynrec._options(options, r.options);
   outdated text[];
   users bigint := 0;
   kinds_before jsonb;

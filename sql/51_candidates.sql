@@ -179,7 +179,7 @@ begin
     return query execute format($query$
       select p.item_id, p.score from (
         select i.item_id, sum(dynrec_data.kind_weight_%1$s(i.kind, i.value) * dynrec._decay(dynrec._age($5, i.occurred_at), $3)) as score
-        from dynrec_data.interactions_all_%1$s() i where i.occurred_at <= $5 and i.occurred_at > $5 - make_interval(secs => 30 * $3)
+        from dynrec_data.interactions_all_%1$s() i where i.occurred_at <= $5 and dynrec._age($5, i.occurred_at) < 30 * $3
         group by i.item_id
       ) p
       where p.score > 0 and %2$s and %3$s

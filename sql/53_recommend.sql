@@ -204,7 +204,7 @@ begin
   perform dynrec._check_read(r, k, filter, filter_args, diversity, as_of);
   select sum(v) into total from unnest(dynrec._vectors_of(r, item_ids, as_of)) v;
   session := case when vector_norm(total) > 0 then l2_normalize(total) end;
-  return query select * from dynrec._ranked(r, session, 'session', k, dynrec._excluded(r, exclude_items || item_ids), filter, filter_args, diversity, as_of);
+  return query select * from dynrec._ranked(r, session, 'session', k, dynrec._excluded(r, exclude_items) || dynrec._excluded(r, item_ids), filter, filter_args, diversity, as_of);
 end
 $$;
 comment on function dynrec.recommend_for_items(text, text[], int, text, jsonb, text[], double precision, timestamptz) is
@@ -224,7 +224,7 @@ declare
 begin
   perform dynrec._check_read(r, k, filter, filter_args, diversity, as_of);
   anchor := dynrec._anchor(r, item, as_of);
-  return query select * from dynrec._ranked(r, anchor, 'similar', k, dynrec._excluded(r, exclude_items || item), filter, filter_args, diversity, as_of);
+  return query select * from dynrec._ranked(r, anchor, 'similar', k, dynrec._excluded(r, exclude_items) || dynrec._as_key(item, r.item_key_type), filter, filter_args, diversity, as_of);
 end
 $$;
 comment on function dynrec.similar_items(text, text, int, text, jsonb, text[], double precision, timestamptz) is
