@@ -1,6 +1,7 @@
 """What random histories found, each reduced to its shortest."""
 
 from collections.abc import Iterator
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -112,5 +113,23 @@ def test_popularity_of_items_whose_pending_events_cancel_their_number(
     while queue.run_task(worker):  # the source has one event of u2, and one of u1 is pending that it has no more
         pass
     queue.publish_users(worker, first)
+    labour.drain(worker)
+    assert list(oracle.differences(connection)) == []
+
+
+@pytest.mark.parametrize("meanwhile", ["update item set title = 'long coat'", "delete from item", "truncate item"])
+def test_what_happens_between_read_and_publish_is_not_lost(
+    connection: Connection, worker: queue.Connection, meanwhile: LiteralString
+) -> None:
+    shop.declare(connection)
+    labour.drain(worker)
+    connection.execute("insert into item (id, title) values (1, 'red shoe')")
+    token = queue.claim(worker, shop.NAME, "item", 10, labour.LONG)
+    assert token
+    rows = queue.read_items(worker, token)
+    connection.execute(meanwhile)
+    while queue.run_task(worker):  # what looks for the items of a truncated table must look among those in work, too
+        pass
+    assert labour.publish(worker, token, rows) == {"1": "published"}
     labour.drain(worker)
     assert list(oracle.differences(connection)) == []
