@@ -1,6 +1,7 @@
 """Versions of items: gapless, never overlapping, kept as long as they are to be kept."""
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def history(shop: Shop, item: str) -> list[dict[str, Any]]:
 def assert_gapless(versions: list[dict[str, Any]]) -> None:
     """Each version begins where the one before ended, in the world and in the store."""
     assert [version["version"] for version in versions] == list(range(1, len(versions) + 1))
-    for before, after in zip(versions, versions[1:], strict=False):
+    for before, after in pairwise(versions):
         assert before["valid_to"] == after["valid_from"]
         assert before["replaced_at"] == after["created_at"]
         assert before["valid_from"] < before["valid_to"]
@@ -162,7 +163,10 @@ def test_retention(shop: Shop) -> None:
             from ranked r where r.valid_to = h.valid_to and r.place = 1
             """.encode()
         )
-    sizes = [shop.value("select count(*) from dynrec_data.item_vector_history"), shop.value("select count(*) from dynrec_data.user_vector_history")]
+    sizes = [
+        shop.value("select count(*) from dynrec_data.item_vector_history"),
+        shop.value("select count(*) from dynrec_data.user_vector_history"),
+    ]
     shop.execute("select dynrec._maintain()")
     assert shop.value("select count(*) from dynrec_data.item_vector_history") == sizes[0] - 1
     assert shop.value("select count(*) from dynrec_data.user_vector_history") == sizes[1] - 1

@@ -12,8 +12,17 @@ from tests.sql.shop import Shop
 
 # What is never right for anybody, by type; null comes besides.
 SILLY: dict[str, list[str]] = {
-    "text": ["", " ", "nothing", "'; drop table shop.products; --", "\u6f22\u5b57", "x" * 10_000, "shop.products", "%s %I $1 {id}"],
-    "text[]": ["{}", "{null}", "{nothing}", "{{a,b},{c,d}}", "{\"\"}", "[5:6]={a,b}"],
+    "text": [
+        "",
+        " ",
+        "nothing",
+        "'; drop table shop.products; --",
+        "\u6f22\u5b57",
+        "x" * 10_000,
+        "shop.products",
+        "%s %I $1 {id}",
+    ],
+    "text[]": ["{}", "{null}", "{nothing}", "{{a,b},{c,d}}", '{""}', "[5:6]={a,b}"],
     "integer": ["0", "-1", "-2147483648", "2147483647", "10001"],
     "double precision": ["-0.1", "1.1", "NaN", "Infinity", "-Infinity"],
     "boolean": ["true", "false"],
@@ -53,7 +62,9 @@ def test_everything_is_described(connection: Session) -> None:
     objects = connection.execute(OBJECTS).fetchall()
     assert len(objects) > 100
     assert [name for name, comment in objects if not comment or len(comment) < 10] == []
-    internal = [name for name, comment in objects if name.startswith("function _") and not comment.startswith("Internal. ")]
+    internal = [
+        name for name, comment in objects if name.startswith("function _") and not comment.startswith("Internal. ")
+    ]
     assert internal == []
 
 
@@ -155,7 +166,9 @@ def test_what_is_missing_is_said(busy: Shop) -> None:
     ]
     for function, arguments in needed:
         with pytest.raises(psycopg.Error) as caught:
-            call(busy.connection, function, ["text[]" if name == "item_ids" else "text" for name in arguments], arguments)
+            call(
+                busy.connection, function, ["text[]" if name == "item_ids" else "text" for name in arguments], arguments
+            )
         assert (caught.value.sqlstate or "")[:2] in {"22", "42"}, function
         assert "null" in str(caught.value), function
 
@@ -173,8 +186,16 @@ def test_an_unknown_recommender_lists_the_known(busy: Shop) -> None:
 def test_encoders(shop: Shop) -> None:
     shop.execute("select dynrec.register_encoder('small', 'hashing', '', 16)")
     shop.execute("select dynrec.register_encoder('small', 'hashing', null, 16)")
-    assert shop.execute("select family, dimension, recommenders from dynrec.encoders where encoder = 'small'") == [("hashing", 16, 0)]
-    for arguments in ("'small', 'hashing', '', 17", "'other', 'word2vec', '', 17", "'other', 'hashing', '', 0", "'other', 'hashing', '', 2001", "'', 'hashing', '', 5"):
+    assert shop.execute("select family, dimension, recommenders from dynrec.encoders where encoder = 'small'") == [
+        ("hashing", 16, 0)
+    ]
+    for arguments in (
+        "'small', 'hashing', '', 17",
+        "'other', 'word2vec', '', 17",
+        "'other', 'hashing', '', 0",
+        "'other', 'hashing', '', 2001",
+        "'', 'hashing', '', 5",
+    ):
         with pytest.raises(psycopg.errors.InvalidParameterValue) as caught:
             shop.connection.execute(f"select dynrec.register_encoder({arguments})".encode())
         assert caught.value.diag.message_hint
@@ -183,14 +204,25 @@ def test_encoders(shop: Shop) -> None:
 def test_the_views_of_a_shop_at_work(shop: Shop) -> None:
     shop.execute("update shop.products set title = 'x' where id < 4")
     shop.execute("insert into shop.events (user_id, item_id) values ('u', 1), ('u', 2)")
-    assert shop.execute("select kind, lane, changes, entities from dynrec.queue order by 1") == [("item", "live", 3, 3), ("user", "live", 2, 1)]
-    assert shop.execute("select kind, entities, stale from dynrec.freshness order by 1") == [("item", 12, 3), ("user", 1, 1)]
-    assert shop.execute("select queued, leased, tasks, dead_letters, paused, encoder from dynrec.status") == [(4, 0, 0, 0, False, "hashing")]
+    assert shop.execute("select kind, lane, changes, entities from dynrec.queue order by 1") == [
+        ("item", "live", 3, 3),
+        ("user", "live", 2, 1),
+    ]
+    assert shop.execute("select kind, entities, stale from dynrec.freshness order by 1") == [
+        ("item", 12, 3),
+        ("user", 1, 1),
+    ]
+    assert shop.execute("select queued, leased, tasks, dead_letters, paused, encoder from dynrec.status") == [
+        (4, 0, 0, 0, False, "hashing")
+    ]
     shop.execute("select dynrec._claim('shop', 'item', 2, '1 hour')")
     assert shop.value("select leased from dynrec.status") == 2
     shop.execute("delete from dynrec_data.lease")
     shop.drain()
-    assert shop.execute("select kind, entities, stale from dynrec.freshness order by 1") == [("item", 12, 0), ("user", 1, 0)]
+    assert shop.execute("select kind, entities, stale from dynrec.freshness order by 1") == [
+        ("item", 12, 0),
+        ("user", 1, 0),
+    ]
     assert shop.execute("select * from dynrec.queue") == []
 
 
