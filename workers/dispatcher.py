@@ -120,7 +120,8 @@ class Dispatcher:
     def _pause(self, quiet: float) -> float:
         """Seconds between looks: short while things change, longer when a look costs much or finds nothing new."""
         patient = min(max(self._settings.poll_seconds, quiet / 20), max(LONGEST_POLL, self._settings.poll_seconds))
-        return max(patient, LOOK_SHARE * self._look_seconds)
+        # one look that met a busy machine must not put off the next for long
+        return max(patient, min(LOOK_SHARE * self._look_seconds, self._settings.sleep_seconds))
 
 
 def run_dispatcher(settings: Settings) -> None:
