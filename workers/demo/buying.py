@@ -2,7 +2,7 @@
 
 from workers.demo.grocery import HOUSEHOLD
 from workers.demo.lists import LIST, Remembered, compare, names, now, score_distance
-from workers.demo.stage import Stage, milliseconds
+from workers.demo.stage import Stage, duration
 
 BASKET = 4  # products in it
 
@@ -24,7 +24,7 @@ def buy(stage: Stage) -> Remembered:
         basket=BASKET,
     )
     after, seconds = stage.timed(LIST, household=str(HOUSEHOLD))
-    stage.say(f"The list before the purchase, and the one asked for right after it (in {milliseconds(seconds)}):")
+    stage.say(f"The list before the purchase, and the one asked for right after it (in {duration(seconds)}):")
     compare(stage, before.rows, after)
     queue = stage.show("select kind, lane, changes, entities from dynrec.queue where recommender = 'shop'")
     stage.claim(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import LiteralString
 
-from workers.demo.stage import Stage, milliseconds
+from workers.demo.stage import Stage, duration
 
 TO_PASTE: LiteralString = """\
 -- what household 18 could have for less than two dollars
@@ -28,7 +28,7 @@ def close_shop(stage: Stage) -> None:
     stage.claim("dynrec.doctor() has nothing to complain about", holds=not findings)
     stage.end_part()
     stage.console.rule("How long it took", align="left", style="blue")
-    stage.show_rows([{"part": title, "time": milliseconds(seconds)} for title, seconds in stage.times])
+    stage.show_rows([{"part": title, "time": duration(seconds)} for title, seconds in stage.times])
 
 
 def say_how_to_go_on(stage: Stage, url: str, data_dir: Path, *, keep: bool) -> None:

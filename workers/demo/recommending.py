@@ -3,7 +3,7 @@
 from statistics import median
 
 from workers.demo.grocery import HOUSEHOLD
-from workers.demo.stage import Stage, milliseconds
+from workers.demo.stage import Stage, duration
 
 TIMES = 50  # calls for a median
 
@@ -53,6 +53,6 @@ def recommend(stage: Stage) -> None:
         for _ in range(TIMES)
     ]
     stage.say(
-        f"[bold]dynrec.recommend('shop', '{HOUSEHOLD}')[/] alone, {TIMES} times: median {milliseconds(median(times))}."
+        f"[bold]dynrec.recommend('shop', '{HOUSEHOLD}')[/] alone, {TIMES} times: median {duration(median(times))}."
     )
     stage.end_part()

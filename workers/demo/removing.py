@@ -5,7 +5,7 @@ from typing import LiteralString
 from workers.demo.grocery import HOUSEHOLD
 from workers.demo.stage import Stage
 
-PRODUCT = 1082185  # bananas, the bestseller
+PRODUCT = 1082185  # bananas, which half of the households buy
 
 PLACES: LiteralString = """
     select list, min(rank) filter (where item_id = %(product)s) as place_of_bananas, count(*) as rows
@@ -32,7 +32,7 @@ def remove(stage: Stage) -> None:
         "select item_id from dynrec.similar_items('shop', %(product)s, k => 1)", product=str(PRODUCT)
     )
     arguments = {"product": str(PRODUCT), "household": str(HOUSEHOLD), "neighbour": neighbour["item_id"]}
-    stage.say("Bananas sell best of all. Where they stand in each full list:")
+    stage.say("Where bananas stand in each full list:")
     before = stage.show(PLACES, **arguments)
     stage.claim("they are in all four lists", holds=[bool(row["place_of_bananas"]) for row in before] == [True] * 4)
     stage.say("They leave the range:")

@@ -5,7 +5,7 @@ from statistics import median
 from typing import LiteralString
 
 from workers.demo.lists import Remembered, compare, names, now
-from workers.demo.stage import ClaimError, Stage, milliseconds
+from workers.demo.stage import ClaimError, Stage, duration
 
 PRODUCT = 926597  # canned milk, 14 oz, store brand
 NAMES = (
@@ -37,11 +37,11 @@ def rename(stage: Stage) -> Remembered:
     times = [_rename_once(stage, name) for name in NAMES]
     stage.show_rows(
         [
-            {"new name": name, "from commit to fresh vector": milliseconds(seconds)}
+            {"new name": name, "from commit to fresh vector": duration(seconds)}
             for name, seconds in zip(NAMES, times, strict=True)
         ]
     )
-    stage.say(f"Median: [bold]{milliseconds(median(times))}[/], as an application sees it that asks every millisecond.")
+    stage.say(f"Median: [bold]{duration(median(times))}[/], as an application sees it that asks every millisecond.")
     stage.say("What is similar to it now:")
     after = stage.show(SIMILAR, product=str(PRODUCT))
     stage.say("What was similar to the canned milk, and what is to the oat milk:")

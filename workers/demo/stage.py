@@ -70,7 +70,7 @@ class Stage:
         self.announce(statement, **parameters)
         rows, seconds, outcome = self._run(statement, parameters)
         self.show_rows(rows)
-        self.console.print(Text(f"  {outcome}, {milliseconds(seconds)}", style="dim"))
+        self.console.print(Text(f"  {outcome}, {duration(seconds)}", style="dim"))
         return rows
 
     def ask(self, statement: LiteralString, **parameters: object) -> list[Row]:
@@ -147,7 +147,7 @@ def advance(bars: Progress, bar: TaskID, done: int, total: int) -> None:
     bars.update(bar, completed=done, total=total or None)
 
 
-def milliseconds(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A duration as a reader likes it."""
     return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
 
@@ -168,6 +168,6 @@ def _shown(value: object) -> str:
         case float():
             return f"{value:.3f}"
         case timedelta():
-            return milliseconds(value.total_seconds())
+            return duration(value.total_seconds())
         case _:
             return str(value)
