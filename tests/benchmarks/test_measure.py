@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.bench.measure import Figure, in_turn, p99
+from workers.bench.measure import Figure, in_turn, medians_in_turn, p99
 
 
 def figure(*, target: float | None, higher_is_better: bool) -> Figure:
@@ -38,6 +38,14 @@ def test_taken_in_turn_and_told_apart() -> None:
     taken = in_turn(3, lambda: run("ours", 1.0), lambda: run("theirs", 2.0), lambda: order.append("|"))
     assert order == ["ours", "theirs", "|", "theirs", "ours", "|", "ours", "theirs", "|"]
     assert taken == ((1.0, 1.0, 1.0), (2.0, 2.0, 2.0))
+
+
+def test_short_calls_alternate_with_their_reference() -> None:
+    order: list[str] = []
+    calls = [(lambda: order.append("ours"), lambda: order.append("theirs"))] * 2
+    ours, theirs = medians_in_turn(1, calls, lambda: order.append("|"))
+    assert order == ["ours", "theirs", "theirs", "ours", "|"]
+    assert len(ours) == len(theirs) == 1
 
 
 def test_p99_of_few_is_the_largest() -> None:

@@ -74,6 +74,29 @@ def in_turn(
     return tuple(ours), tuple(theirs)
 
 
+def medians_in_turn(
+    runs: int, calls: Sequence[tuple[Callable[[], object], Callable[[], object]]], advance: Callable[[], object]
+) -> Values:
+    """p50 in ms of short calls, each taken right beside its reference; every run makes all calls."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(runs):
+        pairs = [_pair(*pair, reference_first=number % 2 == 1) for number, pair in enumerate(calls)]
+        ours.append(1000 * p50([measured for measured, _ in pairs]))
+        theirs.append(1000 * p50([reference for _, reference in pairs]))
+        advance()
+    return tuple(ours), tuple(theirs)
+
+
+def _pair(
+    measured: Callable[[], object], reference: Callable[[], object], *, reference_first: bool
+) -> tuple[float, float]:
+    if reference_first:
+        before = seconds(reference)
+        return seconds(measured), before
+    return seconds(measured), seconds(reference)
+
+
 def seconds(call: Callable[[], object]) -> float:
     """How long a call takes."""
     started = time.perf_counter()

@@ -12,7 +12,7 @@ from dynrec_store.queue import Connection
 from dynrec_store.settings import Settings
 from workers.bench import catalogue
 from workers.bench.catalogue import Catalogue
-from workers.bench.measure import Figure, in_turn, p50, seconds
+from workers.bench.measure import Figure, Values, medians_in_turn
 from workers.bench.place import bench_database, url_of
 from workers.bench.report import Advance, progress
 
@@ -77,12 +77,11 @@ def _against_by_hand(
     target: float | None,
 ) -> Figure:
     _set_as_dynrec(connection)
-    ours = partial(_median_ms, _recommend(connection, where), users)
-    by_hand = partial(_median_ms, _given_vector(connection, where, _BY_HAND, users), users)
+    ours, by_hand = _recommend(connection, where), _given_vector(connection, where, _BY_HAND, users)
     return Figure(
         name,
         f"p50 over {where.items:,} items against the hand-written query",
-        *in_turn(runs, ours, by_hand, advance),
+        *_in_turn(ours, by_hand, users, runs, advance),
         unit="ms",
         higher_is_better=False,
         target=target,
@@ -92,11 +91,11 @@ def _against_by_hand(
 def _growth(
     connection: Connection, catalogues: tuple[Catalogue, Catalogue], users: Sequence[str], runs: int, advance: Advance
 ) -> Figure:
-    much, little = (partial(_median_ms, _recommend(connection, where), users) for where in catalogues)
+    much, little = (_recommend(connection, where) for where in catalogues)
     return Figure(
         "recommend, growth",
         f"p50 over {catalogues[0].items:,} items against {catalogues[1].items:,}",
-        *in_turn(runs, much, little, advance),
+        *_in_turn(much, little, users, runs, advance),
         unit="ms",
         higher_is_better=False,
         target=3.0,
@@ -144,9 +143,9 @@ def _set_as_dynrec(connection: Connection) -> None:
         connection.execute("set hnsw.iterative_scan = 'strict_order'")
 
 
-def _median_ms(search: Search, users: Sequence[str]) -> float:
+def _in_turn(ours: Search, theirs: Search, users: Sequence[str], runs: int, advance: Advance) -> Values:
     with translated_errors():
-        return p50([1000 * seconds(partial(search, user)) for user in users])
+        return medians_in_turn(runs, [(partial(ours, user), partial(theirs, user)) for user in users], advance)
 
 
 def _items(rows: Rows) -> set[object]:
