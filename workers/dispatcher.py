@@ -15,7 +15,7 @@ import tenacity
 from celery import Celery
 
 from dynrec_store import database, queue
-from dynrec_store.exceptions import BusyError, ConnectionFailedError
+from dynrec_store.exceptions import BusyError, ConnectionFailedError, DatabaseError
 from dynrec_store.logs import configure_logging
 from dynrec_store.queue import Connection, Pending
 from dynrec_store.settings import Settings
@@ -29,6 +29,7 @@ from workers.sender import Sender
 LINGER = 0.1  # seconds of polling after the last change before trying to sleep
 NAP = 0.1  # seconds of waiting for a notification between looks at whether to stop
 LONGEST_POLL = 0.02  # seconds between looks that find nothing new
+RECONNECT_PAUSE = 1.0  # seconds before a new connection after an error that may come again
 LOOK_SHARE = 20  # looks take at most one part in so many of the time
 
 log = structlog.get_logger(__name__)
@@ -61,6 +62,9 @@ class Dispatcher:
                     self._serve(connection)
             except (ConnectionFailedError, BusyError) as error:
                 log.warning("database_away", reason=str(error))
+            except DatabaseError as error:  # such as a plan that an upgrade made void: a new connection has none
+                log.error("dispatcher_reconnects", reason=str(error))
+                self._stopping.wait(RECONNECT_PAUSE)
 
     def _connected(self) -> Connection:
         """Connect, however long the database is away."""

@@ -91,14 +91,13 @@ class Turmoil:
         """Up to four statements, of which some or all may be taken back."""
         writer = Writer(connection, dice, self.only)
         connection.isolation_level = dice.choice(LEVELS)
-        with connection.transaction():
+        taken_back = dice.random() < 0.1
+        with connection.transaction(force_rollback=taken_back):
             for _ in range(dice.randint(1, 4)):
                 with connection.transaction(force_rollback=dice.random() < 0.1):
                     self.done[writer.act()] += 1
                 time.sleep(dice.choice([0, 0, 0.001, 0.01]))
-            if dice.random() < 0.1:
-                self.done["rollback"] += 1
-                raise psycopg.Rollback
+        self.done["rollback"] += taken_back
 
     def _work(self, dice: random.Random, name: str) -> None:
         with queue.connect(self.url, application_name=name) as connection:
