@@ -63,7 +63,7 @@ class Dispatcher:
             except (ConnectionFailedError, BusyError) as error:
                 log.warning("database_away", reason=str(error))
             except DatabaseError as error:  # such as a plan that an upgrade made void: a new connection has none
-                log.error("dispatcher_reconnects", reason=str(error))
+                log.warning("dispatcher_reconnects", reason=str(error))
                 self._stopping.wait(RECONNECT_PAUSE)
 
     def _connected(self) -> Connection:

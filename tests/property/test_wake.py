@@ -92,7 +92,9 @@ def test_a_sleeping_dispatcher_hears_of_every_change(database_url: str) -> None:
         shop.declare(connection)
         shop.upsert_items(Writer(connection, random.Random(0)))
     sleepers = Sleepers(database_url)
-    watching = [threading.Thread(target=sleepers.watch, args=["sleeper"])]  # a second one would poll while the first sleeps
+    watching = [
+        threading.Thread(target=sleepers.watch, args=["sleeper"])
+    ]  # a second one would poll while the first sleeps
     writing = [threading.Thread(target=write, args=[sleepers, seed]) for seed in range(3)]
     for thread in watching + writing:
         thread.start()
