@@ -122,7 +122,7 @@ as $$
   from judged j cross join lateral (values
     (1, j.broken, format('drop index concurrently if exists dynrec_data.%I', j.index_name)),
     (2, not j.stands and j.filled, format(
-      'create index concurrently %1$I on %2$s using hnsw ((embedding::%3$I.vector(%4$s)) %3$I.vector_ip_ops)',
+      'create index concurrently %1$I on %2$s using hnsw ((embedding::%3$I.vector(%4$s)) %3$I.vector_ip_ops) with (ef_construction = 128)',
       j.index_name, j.relation, j.vector_schema, j.dimension)),
     -- reindex before vacuum: vacuuming a churned HNSW index takes minutes, rebuilding it seconds
     (3, j.stands and j.churned, format('reindex index concurrently dynrec_data.%I', j.index_name)),

@@ -41,7 +41,8 @@ set search_path from current
 as $$
 declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
-  deadline timestamptz := clock_timestamp() + timeout;
+  started timestamptz := clock_timestamp();
+  deadline timestamptz := started + timeout;
   change_mark bigint;
   task_mark bigint;
 begin
@@ -64,7 +65,8 @@ begin
       if clock_timestamp() >= deadline then
         return false;
       end if;
-      perform pg_sleep(0.002);
+      -- often at first, then at a twentieth of the time waited: looking costs, the more the longer the queue
+      perform pg_sleep(least(greatest(dynrec._age(clock_timestamp(), started) / 20, 0.001), 0.1));
     end loop;
   end loop;
   return true;
