@@ -19,9 +19,9 @@ comment on function dynrec._age(timestamptz, timestamptz) is
 
 create or replace function dynrec._scale(v vector, factor double precision) returns vector
 language sql immutable parallel safe
-as $$ select case when v is not null then v * array_fill((case when abs(factor) < 1e-9 then 0 else factor end)::real, array[vector_dims(v)])::vector end $$;
+as $$ select case when v is not null then v * array_fill((case when abs(factor) < 1e-12 then 0 else factor end)::real, array[vector_dims(v)])::vector end $$;
 comment on function dynrec._scale(vector, double precision) is
-  'Internal. factor times v; null for null. A factor below 1e-9 counts as 0: pgvector refuses products that underflow a real.';
+  'Internal. factor times v; null for null. A factor below 1e-12 (forty half-lives) counts as 0: pgvector refuses products that underflow a real.';
 
 create or replace function dynrec._tiny(dimension int) returns vector
 language sql immutable parallel safe

@@ -24,7 +24,13 @@ def check(rows: list[tuple[str, float, str]], k: int, eligible: set[str]) -> Non
         assert path == 0 or scores == sorted(scores, reverse=True)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     user=st.sampled_from(["u1", "u2", "nobody", ""]),
     function=st.sampled_from(["recommend", "recommend_for_items", "similar_items", "trending"]),

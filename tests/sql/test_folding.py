@@ -20,7 +20,8 @@ EVENTS = st.builds(
     Event,
     user=st.just(""),
     item=st.sampled_from([*map(str, range(1, 13)), "99"]),
-    at=st.integers(0, 100_000).map(lambda minutes: NOON + timedelta(minutes=minutes)),
+    # 35 days: what is older than forty half-lives, of a day at the shortest, counts nothing
+    at=st.integers(0, 50_000).map(lambda minutes: NOON + timedelta(minutes=minutes)),
     kind=st.sampled_from(["view", "purchase", "return", "other", None]),
     value=st.sampled_from([None, 1.0, 0.0, 0.25, -2.0, 30.0]),
 )
@@ -44,7 +45,7 @@ def folding(make_database: Callable[..., str], template: str) -> Shop:
     return shop
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=STEPS)
 def test_after_every_step(folding: Shop, steps: list[Event | str | list[Event]]) -> None:
     user = f"user{next(NUMBERS)}"
