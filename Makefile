@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test lint docs
+.PHONY: install demo test test-oldest lint docs
 
 install: $(INSTALLED)
 
@@ -17,6 +17,9 @@ demo: install  ## KEEP=1 leaves everything running
 
 test: install  ## ARGS='-k name --pg 16' goes to pytest
 	$(BIN)/pytest --numprocesses 2 $(ARGS)
+
+test-oldest: install  ## what speaks SQL, against the oldest PostgreSQL that is supported
+	$(BIN)/pytest --numprocesses 2 --pg 16 tests/sql tests/migration $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .
