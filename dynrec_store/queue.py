@@ -24,7 +24,7 @@ from dynrec_store.database import translated_errors
 from dynrec_store.exceptions import UnsupportedServerError
 
 Connection: TypeAlias = psycopg.Connection[tuple[object, ...]]
-Kind: TypeAlias = Literal["item", "user"]
+Kind: TypeAlias = Literal["item", "derived", "user"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Pending:
     """Work of one sort that could be claimed now."""
 
     recommender: str
-    work: str  # item, user, task or index
+    work: str  # item, derived, user or task
     backlog: int  # entities or tasks; counted up to a cap
     leased: int  # batches in flight
 

@@ -39,3 +39,9 @@ create or replace function dynrec._zero(dimension int) returns vector
 language sql immutable parallel safe
 as $$ select array_fill(0::real, array[dimension])::vector $$;
 comment on function dynrec._zero(int) is 'Internal. The zero vector of that dimension.';
+
+create or replace function dynrec._now() returns timestamptz
+language sql stable parallel safe
+as $$ select coalesce(nullif(pg_catalog.current_setting('dynrec.clock', true), '')::timestamptz, now()) $$;
+comment on function dynrec._now() is
+  'Internal. What readers take for now: the setting dynrec.clock where it is set, to replay a history at its own times, else the time of the transaction.';

@@ -109,6 +109,22 @@ $$;
 comment on function dynrec._kind_case(int, text) is
   'Internal. A case expression from a kind ($1) to its weight or to its slot (position of its half-life); kind "*" is every other kind.';
 
+create or replace function dynrec._is_live(m dynrec_data.model_version) returns boolean
+language sql immutable
+set search_path from current
+as $$ select m.state in ('backfilling', 'shadow', 'active', 'standby') $$;
+comment on function dynrec._is_live(dynrec_data.model_version) is
+  'Internal. Whether a model version has vectors, which are kept up to date.';
+
+create or replace function dynrec._live_models(recommender_id int) returns text
+language sql stable
+set search_path from current
+as $$
+  select string_agg(m.id::text, ', ' order by m.id) from dynrec_data.model_version m
+  where m.recommender_id = _live_models.recommender_id and dynrec._is_live(m)
+$$;
+comment on function dynrec._live_models(int) is 'Internal. The ids of the live model versions of a recommender, as an SQL list.';
+
 create or replace function dynrec._wake_key() returns bigint
 language sql immutable parallel safe
 as $$ select 7236293311874 $$;
@@ -127,8 +143,11 @@ set search_path from current
 as $$
   select jsonb_build_object(
     'id', r.id,
-    'model', r.active_model_id,
-    'dimension', m.dimension,
+    'content_model', r.content_model_id,
+    'content_dimension', m.dimension,
+    'live_models', dynrec._live_models(r.id),
+    'has_derived', (dynrec._live_models(r.id) <> r.content_model_id::text)::text,
+    'has_learned', exists (select from dynrec_data.model_version l where l.recommender_id = r.id and l.kind = 'learned' and dynrec._is_live(l))::text,
     'items', dynrec._qualified(r.items),
     'key', quote_ident(r.item_key),
     'key_type', r.item_key_type,
@@ -140,6 +159,7 @@ as $$
     'features', dynrec._features_expression(r.numeric_columns || r.categorical_columns, 'i'),
     'vector', coalesce('i.' || quote_ident(r.vector_column) || '::vector', 'null::vector'),
     'half_lives', quote_literal(r.half_lives) || '::double precision[]',
+    'trending_half_life', dynrec._seconds((r.options ->> 'trending_half_life')::interval)::text,
     'wake_key', dynrec._wake_key(),
     -- what a notification says, so that the dispatcher can send its hint before it looks
     'item_hint', quote_literal(left('item ' || r.name, 1000)),
@@ -167,6 +187,19 @@ as $$
       from unnest(r.text_columns || r.numeric_columns || r.categorical_columns || array_remove(array[r.vector_column], null))
         with ordinality as c (name, position)
     ) w
-  where m.id = r.active_model_id
+  where m.id = r.content_model_id
 $$;
-comment on function dynrec._names(dynrec_data.recommender) is 'Internal. Everything that the templates of generated code name, quoted.';
+comment on function dynrec._names(dynrec_data.recommender) is
+  'Internal. Everything that the templates of a recommender''s generated code name, quoted.';
+
+create or replace function dynrec._model_names(r dynrec_data.recommender, m dynrec_data.model_version) returns jsonb
+language plpgsql stable
+set search_path from current
+as $$
+begin
+  return dynrec._names(r) || jsonb_build_object('model', m.id, 'dimension', m.dimension, 'probe', 100)
+    || case m.kind when 'learned' then dynrec._learned_names(m) else '{}' end;
+end
+$$;
+comment on function dynrec._model_names(dynrec_data.recommender, dynrec_data.model_version) is
+  'Internal. Everything that the templates of a model version''s generated code name, quoted.';

@@ -53,3 +53,29 @@ $$;
 $body$ $template$;
 comment on function dynrec._interaction_reader() is
   'Internal. Template: weight and slot of an interaction by kind; interactions by user, by item, and all. Rows without user, item or finite time are left out.';
+
+create or replace function dynrec._past_reader() returns text
+language sql immutable
+as $template$ select $body$
+create or replace function dynrec_data.interactions_known_m{model}(for_user text, known_at timestamptz)
+returns table (item_id text, kind text, value double precision, occurred_at timestamptz)
+language sql stable
+set search_path from current
+as $$
+  -- the source of today, with what went since and less what came: pending changes and the closing events of later versions know
+  with since as (
+    select c.op, c.item_id, c.event_kind, c.value, c.occurred_at from dynrec_data.change c
+    where c.recommender_id = {id} and c.kind = 'user' and c.entity = for_user and c.captured_at > known_at
+    union all
+    select c.op, c.item_id, c.event_kind, c.value, c.occurred_at
+    from dynrec_data.user_vector_history h, jsonb_to_recordset(h.closing_events)
+      as c (op text, item_id text, event_kind text, value double precision, occurred_at timestamptz, captured_at timestamptz)
+    where h.model_id = {model} and h.user_id = for_user and h.replaced_at > known_at and c.captured_at > known_at
+  )
+  select i.item_id, i.kind, i.value, i.occurred_at from dynrec_data.interactions_{id}(array[for_user]) i
+  union all select s.item_id, s.event_kind, s.value, s.occurred_at from since s where s.op = 'delete'
+  except all select s.item_id, s.event_kind, s.value, s.occurred_at from since s where s.op = 'insert'
+$$;
+$body$ $template$;
+comment on function dynrec._past_reader() is
+  'Internal. Template: the interactions of a user that were known at a moment, from the versions of a model that was kept up to date then.';

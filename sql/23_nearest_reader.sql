@@ -3,12 +3,12 @@
 create or replace function dynrec._nearest_reader() returns text
 language sql immutable
 as $template$ select $body$
-create or replace function dynrec_data.nearest_{id}(query vector, n int, excluded text[])
+create or replace function dynrec_data.nearest_m{model}(query vector, n int, excluded text[])
 returns table (item_id text, score double precision)
 language plpgsql stable
 set search_path from current
 set hnsw.iterative_scan = 'strict_order'
-set hnsw.ef_search = 100
+set hnsw.ef_search = {probe}
 set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = off
 as $$
@@ -22,7 +22,7 @@ begin
     limit n;
 end
 $$;
-create or replace function dynrec_data.vector_known_{id}(item text, known_at timestamptz) returns vector
+create or replace function dynrec_data.vector_known_m{model}(item text, known_at timestamptz) returns vector
 language sql stable
 as $$
   select coalesce(
@@ -32,4 +32,4 @@ as $$
 $$;
 $body$ $template$;
 comment on function dynrec._nearest_reader() is
-  'Internal. Template: the items of the current space nearest to a query, through the index; and the vector of one item as known at a moment.';
+  'Internal. Template: the items of a model version nearest to a query, through the index; and the vector of one item as known at a moment.';

@@ -29,19 +29,19 @@ as $$
       coalesce(c.valid_from + interval '1 microsecond', (select max(h.valid_to) from dynrec_data.item_content_history h
         where h.recommender_id = {id} and h.item_id = r.item_id)) as content_after,
       coalesce(v.valid_from + interval '1 microsecond', (select max(h.valid_to) from dynrec_data.item_vector_history h
-        where h.model_id = {model} and h.item_id = r.item_id)) as vector_after,
+        where h.model_id = {content_model} and h.item_id = r.item_id)) as vector_after,
       case when r.content is null then 'removed' when known.embedding is null then 'requeued'
         when v.embedding = known.embedding then 'unchanged' else 'published' end as outcome,
       clock_timestamp() as made_at
     from read r
     left join dynrec_data.item_content c on c.recommender_id = {id} and c.item_id = r.item_id
-    left join dynrec_data.item_vector_{model} v on v.item_id = r.item_id
+    left join dynrec_data.item_vector_{content_model} v on v.item_id = r.item_id
     left join encoded e on e.content_hash = r.content_hash
     left join lateral (
       select coalesce(
         case when c.content_hash = r.content_hash then v.embedding end,
         e.embedding,
-        (select twin.embedding from dynrec_data.item_content other join dynrec_data.item_vector_{model} twin on twin.item_id = other.item_id
+        (select twin.embedding from dynrec_data.item_content other join dynrec_data.item_vector_{content_model} twin on twin.item_id = other.item_id
          where other.recommender_id = {id} and other.content_hash = r.content_hash limit 1)) as embedding
     ) known on r.content is not null
   ), content_closed as (
@@ -66,15 +66,15 @@ as $$
       features = excluded.features, valid_from = excluded.valid_from, created_at = excluded.created_at
   ), vector_closed as (
     insert into dynrec_data.item_vector_history (model_id, item_id, embedding, valid_from, valid_to, created_at, replaced_at)
-    select {model}, j.item_id, j.old_embedding, j.old_from, greatest(j.captured_at, j.vector_after), j.old_made,
+    select {content_model}, j.item_id, j.old_embedding, j.old_from, greatest(j.captured_at, j.vector_after), j.old_made,
       case j.outcome when 'removed' then greatest(j.captured_at, j.old_made) else j.made_at end
     from judged j where j.old_embedding is not null and j.outcome in ('published', 'removed')
   ), vector_gone as (
-    delete from dynrec_data.item_vector_{model} v
+    delete from dynrec_data.item_vector_{content_model} v
     where v.item_id = any (item_ids) and (v.item_id in (select j.item_id from judged j where j.outcome = 'removed')) is true
   ), vector_new as (
-    insert into dynrec_data.item_vector_{model} as v (model_id, item_id, embedding, valid_from, created_at)
-    select {model}, j.item_id, j.embedding, greatest(j.captured_at, j.vector_after), j.made_at
+    insert into dynrec_data.item_vector_{content_model} as v (model_id, item_id, embedding, valid_from, created_at)
+    select {content_model}, j.item_id, j.embedding, greatest(j.captured_at, j.vector_after), j.made_at
     from judged j where j.outcome = 'published' order by j.item_id
     on conflict (item_id, model_id) do update
       set embedding = excluded.embedding, valid_from = excluded.valid_from, created_at = excluded.created_at
@@ -83,6 +83,11 @@ as $$
     insert into dynrec_data.task (recommender_id, action, entity)
     select {id}, 'audience', j.item_id from judged j
     where {has_interactions} and j.lane <> 1 and (j.outcome = 'published' or j.outcome = 'removed' and j.old_embedding is not null)
+  ), derived as (
+    -- the other live models make their vectors of what was published here
+    insert into dynrec_data.change (recommender_id, kind, entity, op, lane, captured_at)
+    select {id}, 'derived', j.item_id, 'refresh', case j.lane when 1 then 1 else 0 end, j.captured_at from judged j
+    where {has_derived} and j.outcome <> 'requeued'
   ), used as (
     delete from dynrec_data.change c
     where c.entity = any (item_ids) and c.kind is not distinct from 'item' and c.recommender_id is not distinct from {id}
@@ -138,7 +143,7 @@ begin
         select from dynrec_data.item_content c join dynrec_data.item_vector_%2$s v on v.item_id = c.item_id
         where c.recommender_id = %1$s and c.content_hash = sha256(convert_to(s.content, 'UTF8')))
     from unnest($1) k (item_id) left join dynrec_data.source_items_%1$s($1) s using (item_id)
-    $query$, r.id, r.active_model_id) using ids;
+    $query$, r.id, r.content_model_id) using ids;
 end
 $$;
 comment on function dynrec._read_items(uuid) is
@@ -211,7 +216,7 @@ begin
     select count(*) from grouped g,
       dynrec_data.publish_items_%1$s($1, g.ids, g.contents, g.content_hashes, g.features, g.hashes, g.vectors) p
     where p.outcome in ('published', 'unchanged', 'removed')
-    $query$, r.id, (select m.dimension from dynrec_data.model_version m where m.id = r.active_model_id))
+    $query$, r.id, (select m.dimension from dynrec_data.model_version m where m.id = r.content_model_id))
   into published using token;
   return published;
 end

@@ -1,4 +1,4 @@
--- Making the generated code of a recommender, and removing it.
+-- Making the generated code of a recommender and of its live model versions, and removing it.
 
 create or replace function dynrec._execute_templates(recommender_id int) returns void
 language plpgsql
@@ -12,18 +12,61 @@ begin
   names := dynrec._names(r);
   execute dynrec._render_code(dynrec._item_reader(), names);
   execute dynrec._render_code(dynrec._item_capture(), names);
-  execute dynrec._render_code(dynrec._nearest_reader(), names);
   execute dynrec._render_code(dynrec._item_publisher(), names);
   if r.interactions is not null then
     execute dynrec._render_code(dynrec._interaction_reader(), names);
     execute dynrec._render_code(dynrec._interaction_capture(), names);
-    execute dynrec._render_code(dynrec._profile_reader(), names);
-    execute dynrec._render_code(dynrec._user_publisher(), names);
-    execute dynrec._render_code(dynrec._recommend_reader(), names);
+  end if;
+  perform dynrec._execute_model_templates(r, m) from dynrec_data.model_version m where m.recommender_id = r.id and dynrec._is_live(m);
+  if r.interactions is not null then
+    execute dynrec._render_code(dynrec._user_publisher(r), names);
   end if;
 end
 $$;
-comment on function dynrec._execute_templates(int) is 'Internal. Creates or replaces the functions of one recommender.';
+comment on function dynrec._execute_templates(int) is 'Internal. Creates or replaces the functions of one recommender and of its live model versions.';
+
+create or replace function dynrec._execute_model_templates(r dynrec_data.recommender, m dynrec_data.model_version) returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+  names jsonb := dynrec._model_names(r, m);
+begin
+  execute dynrec._render_code(dynrec._nearest_reader(), names);
+  execute dynrec._render_code(dynrec._derived_publisher(), names);
+  if m.kind = 'content' then
+    execute dynrec._render_code(dynrec._content_session_reader(), names);
+  end if;
+  if r.interactions is null then
+    return;
+  end if;
+  execute dynrec._render_code(dynrec._past_reader(), names);
+  if m.kind = 'content' then
+    execute dynrec._render_code(dynrec._content_query_reader(), names);
+    execute dynrec._render_code(dynrec._content_recommend_reader(), names);
+  else
+    execute dynrec._render_code(dynrec._learned_query_reader(), names);
+    execute dynrec._render_code(dynrec._learned_ranker(), names);
+    execute dynrec._render_code(dynrec._learned_recommend_reader(), names);
+  end if;
+end
+$$;
+comment on function dynrec._execute_model_templates(dynrec_data.recommender, dynrec_data.model_version) is
+  'Internal. Creates or replaces the functions of one live model version.';
+
+create or replace function dynrec._user_publisher(r dynrec_data.recommender) returns text
+language plpgsql stable
+set search_path from current
+as $$
+begin
+  return dynrec._user_publisher_begins() || string_agg(dynrec._render(
+      case m.kind when 'content' then dynrec._content_user_publisher() else dynrec._learned_user_publisher() end || dynrec._user_storer(),
+      dynrec._model_names(r, m)), '' order by m.id) || dynrec._user_publisher_ends()
+    from dynrec_data.model_version m where m.recommender_id = r.id and dynrec._is_live(m);
+end
+$$;
+comment on function dynrec._user_publisher(dynrec_data.recommender) is
+  'Internal. Template of the publisher of users: its parts, one for each live model version.';
 
 create or replace function dynrec._generate(recommender_id int) returns void
 language plpgsql
@@ -49,7 +92,8 @@ declare
 begin
   for generated in
     select p.oid::regprocedure from pg_proc p
-    where p.pronamespace = 'dynrec_data'::regnamespace and p.proname ~ format('_%s$', recommender_id)
+    where p.pronamespace = 'dynrec_data'::regnamespace and (p.proname ~ format('_%s$', recommender_id) or p.proname ~ (
+        select format('_m(%s)$', string_agg(m.id::text, '|')) from dynrec_data.model_version m where m.recommender_id = _degenerate.recommender_id))
       and not (but_triggers and p.prorettype = 'trigger'::regtype)
   loop
     execute format('drop function %s', generated);

@@ -71,16 +71,13 @@ end
 $$;
 comment on function dynrec._adopted_dimension(regclass, text) is 'Internal. The dimension of the vectors that a source holds already.';
 
-create or replace function dynrec._create_model(recommender_id int, encoder text, dimension int) returns int
+create or replace function dynrec._create_partitions(model_id int, dimension int) returns void
 language plpgsql
 set search_path from current
 as $$
 declare
-  model_id int;
   part text;
 begin
-  insert into dynrec_data.model_version (recommender_id, encoder, dimension, state)
-  values (_create_model.recommender_id, _create_model.encoder, _create_model.dimension, 'active') returning id into model_id;
   foreach part in array array['item_vector', 'user_vector'] loop
     -- create and attach: "partition of" would lock the parent, and with it every reader
     execute format('create table dynrec_data.%1$s_%2$s (like dynrec_data.%1$s including defaults including constraints including storage)', part, model_id);
@@ -91,10 +88,25 @@ begin
   execute format('alter table dynrec_data.item_vector_%1$s add constraint item_vector_%1$s_dimension check (vector_dims(embedding) = %2$s)', model_id, dimension);
   -- an HNSW index wants to be rebuilt before its table is vacuumed: dynrec._index_statements does both
   execute format('alter table dynrec_data.item_vector_%s set (autovacuum_enabled = false)', model_id);
+end
+$$;
+comment on function dynrec._create_partitions(int, int) is 'Internal. The partitions of a model version; the HNSW index is built after the backfill.';
+
+create or replace function dynrec._create_content_model(recommender_id int, encoder text, dimension int, state text) returns int
+language plpgsql
+set search_path from current
+as $$
+declare
+  model_id int;
+begin
+  insert into dynrec_data.model_version (recommender_id, encoder, dimension, state, stored_at)
+  values (_create_content_model.recommender_id, _create_content_model.encoder, _create_content_model.dimension, _create_content_model.state, now())
+  returning id into model_id;
+  perform dynrec._create_partitions(model_id, dimension);
   return model_id;
 end
 $$;
-comment on function dynrec._create_model(int, text, int) is 'Internal. A model version with its partitions; the HNSW index is built after the backfill.';
+comment on function dynrec._create_content_model(int, text, int, text) is 'Internal. A model version whose vectors are the encoder''s, with its partitions.';
 
 create or replace function dynrec._estimate(relation regclass) returns bigint
 language plpgsql stable
@@ -183,7 +195,9 @@ begin
   returning id into r.id;
   insert into dynrec_data.interaction_kind (recommender_id, kind, weight, half_life)
   select r.id, k.kind, k.weight, k.half_life from dynrec._kinds(kinds, r.kind_column, (r.options ->> 'half_life')::interval) k;
-  update dynrec_data.recommender x set active_model_id = dynrec._create_model(r.id, encoder, dimension) where x.id = r.id returning x.* into r;
+  r.active_model_id := dynrec._create_content_model(r.id, encoder, dimension, 'active');
+  update dynrec_data.recommender x set active_model_id = r.active_model_id, content_model_id = r.active_model_id where x.id = r.id returning x.* into r;
+  insert into dynrec_data.model_activation (recommender_id, activated_at, model_id) values (r.id, clock_timestamp(), r.active_model_id);
   return r;
 end
 $$;
@@ -248,7 +262,7 @@ comment on function dynrec.create_recommender(text, text, text, text[], text[], 
   'text_columns and categorical_columns, in order, make the text that the encoder sees; numeric_columns and categorical_columns are kept as features. '
   'value_column multiplies an interaction''s weight. kinds: {"purchase": {"weight": 1, "half_life": "30 days"}, "*": {"weight": 0}}. '
   'encoder: a name known to dynrec.register_encoder; vector_column adopts vectors that the item table holds already instead. '
-  'options: half_life, exclude_seen, trending_half_life, retention, text_search_config, max_attempts. '
+  'options: half_life, exclude_seen, trending_half_life, retention, item_refresh, text_search_config, max_attempts. '
   'Returns the name, the model version and about how many rows will be read. Raises invalid_parameter_value naming the bad argument and what would do.';
 
 create or replace function dynrec._advise_indexes(r dynrec_data.recommender) returns void

@@ -69,7 +69,7 @@ begin
 end
 $$;
 comment on function dynrec._claim(text, text, int, interval, boolean) is
-  'Internal. Leases up to batch_size changes'' entities (kind item or user) and returns the token; null if there is nothing to claim. '
+  'Internal. Leases up to batch_size changes'' entities (kind item, derived or user) and returns the token; null if there is nothing to claim. '
   'live_only: nothing of a backfill, for a worker that keeps the way free beside one. '
   'Commit before reading the source: what is read must be newer than what was claimed.';
 
@@ -204,13 +204,13 @@ create or replace function dynrec._is_runnable(t dynrec_data.task) returns boole
 language sql stable
 set search_path from current
 as $$
-  select t.action <> 'scan_users' or not exists (
+  select t.action not in ('scan_users', 'fill_users') or not exists (
     -- users are made of item vectors: items first
-    select from dynrec_data.task s where s.recommender_id = t.recommender_id and s.action = 'scan_items'
+    select from dynrec_data.task s where s.recommender_id = t.recommender_id and s.action in ('scan_items', 'scan_derived')
     union all
-    select from dynrec_data.change c where c.recommender_id = t.recommender_id and c.kind = 'item' and c.lane = 1
+    select from dynrec_data.change c where c.recommender_id = t.recommender_id and c.kind in ('item', 'derived') and c.lane = 1
     union all
-    select from dynrec_data.lease l where l.recommender_id = t.recommender_id and l.kind = 'item' and l.lane = 1)
+    select from dynrec_data.lease l where l.recommender_id = t.recommender_id and l.kind in ('item', 'derived') and l.lane = 1)
 $$;
 comment on function dynrec._is_runnable(dynrec_data.task) is 'Internal. Whether a task can run now: the users are scanned once no item waits in the backfill lane.';
 
@@ -229,7 +229,7 @@ as $$
           where l.entity = c.entity and l.kind is not distinct from c.kind and l.recommender_id is not distinct from c.recommender_id)
       limit 1000) capped),
     (select count(distinct l.token) from dynrec_data.lease l where l.recommender_id = r.id and l.kind = w.work)
-  from dynrec_data.recommender r cross join (values ('item'), ('user')) w (work)
+  from dynrec_data.recommender r cross join (values ('item'), ('derived'), ('user')) w (work)
   where not r.paused and exists (
     select from dynrec_data.change c where c.recommender_id = r.id and c.kind = w.work and c.lane < 9)
   union all

@@ -16,11 +16,18 @@ begin
         union select c.item_id from dynrec_data.item_content c where c.recommender_id = {id}
         union select l.entity from dynrec_data.lease l where l.recommender_id = {id} and l.kind = 'item') s (k)
       $query$
+    when 'derived' then $query$
+      insert into dynrec_data.change (recommender_id, kind, entity, op, lane)
+      select {id}, 'derived', k, 'refresh', 1 from (
+        select c.item_id from dynrec_data.item_content c where c.recommender_id = {id}
+        union select v.item_id from dynrec_data.item_vector v where v.model_id in ({live_models}) and v.model_id <> {content_model}
+        union select l.entity from dynrec_data.lease l where l.recommender_id = {id} and l.kind = 'derived') s (k)
+      $query$
     else $query$
       insert into dynrec_data.change (recommender_id, kind, entity, op, lane)
       select {id}, 'user', k, 'refresh', 1 from (
         select i.user_id from dynrec_data.interactions_all_{id}() i
-        union select u.user_id from dynrec_data.user_vector_{model} u
+        union select u.user_id from dynrec_data.user_vector u where u.model_id in ({live_models})
         union select l.entity from dynrec_data.lease l where l.recommender_id = {id} and l.kind = 'user') s (k)
       $query$
     end, (select dynrec._names(r) from dynrec_data.recommender r where r.id = _scan.recommender_id));
@@ -28,7 +35,7 @@ begin
   return queued;
 end
 $$;
-comment on function dynrec._scan(int, text) is 'Internal. Queues every item or every user of a recommender in the backfill lane.';
+comment on function dynrec._scan(int, text) is 'Internal. Queues every item (to be encoded, or derived for the other models) or every user of a recommender in the backfill lane.';
 
 create or replace function dynrec._refresh_audience(recommender_id int, item_ids text[]) returns bigint
 language plpgsql
@@ -43,7 +50,7 @@ begin
     select distinct {id}, 'user', i.user_id, 'refresh', 1
     from dynrec_data.interactions_with_{id}($1) i
     where exists (select from dynrec_data.lease l where l.recommender_id = {id} and l.kind = 'user' and l.entity = i.user_id)
-      or exists (select from dynrec_data.user_vector_{model} u where u.user_id = i.user_id)
+      or exists (select from dynrec_data.user_vector u where u.model_id in ({live_models}) and u.user_id = i.user_id)
         and not exists (
           select from dynrec_data.change c where c.recommender_id = {id} and c.kind = 'user' and c.entity = i.user_id and c.op = 'refresh')
     $query$, (select dynrec._names(r) from dynrec_data.recommender r where r.id = _refresh_audience.recommender_id))
@@ -60,31 +67,42 @@ language plpgsql
 set search_path from current
 as $$
 declare
-  r dynrec_data.recommender;
   counted bigint;
 begin
   perform pg_advisory_xact_lock(hashtext('dynrec.popularity'), recommender_id);
-  update dynrec_data.recommender x set popularity_landmark = now() where x.id = _rebuild_popularity.recommender_id returning x.* into r;
   delete from dynrec_data.item_popularity p where p.recommender_id = _rebuild_popularity.recommender_id;
   -- pending interactions are in the source already and will be added when they are published: leave them out here
   execute dynrec._render($query$
-    insert into dynrec_data.item_popularity (recommender_id, item_id, score, event_count)
-    select {id}, e.item_id, sum(e.sign * dynrec_data.kind_weight_{id}(e.kind, e.value)
-        * dynrec._popularity_weight(least(e.occurred_at, now()), $1, $2)), sum(e.sign)
-    from (
-      select i.item_id, i.kind, i.value, i.occurred_at, 1 as sign from dynrec_data.interactions_all_{id}() i
+    with event as (
+      select i.item_id, i.kind, i.value, least(i.occurred_at, now()) as occurred_at, 1 as sign from dynrec_data.interactions_all_{id}() i
       union all
-      select c.item_id, c.event_kind, c.value, c.occurred_at, case c.op when 'insert' then -1 else 1 end
+      select c.item_id, c.event_kind, c.value, least(c.occurred_at, now()), case c.op when 'insert' then -1 else 1 end
       from dynrec_data.change c where c.recommender_id = {id} and c.kind = 'user' and c.op <> 'refresh'
-    ) e
-    group by e.item_id
-    $query$, dynrec._names(r))
-  using r.popularity_landmark, dynrec._seconds((r.options ->> 'trending_half_life')::interval);
+    ), dated as (
+      select e.*, p.reference_time, p.first_met_at, dynrec._age(p.reference_time, e.occurred_at) as age,
+        dynrec_data.kind_weight_{id}(e.kind, e.value) as weight, (dynrec_data.kind_weight_{id}(e.kind, 1) > 0)::int as wanted
+      from event e join (
+        select item_id, max(occurred_at) as reference_time, min(occurred_at) as first_met_at from event group by item_id
+      ) p using (item_id)
+    ), counted as (
+      select d.item_id, d.reference_time, d.first_met_at, sum(d.sign) as event_count,
+        sum(d.sign * d.weight * dynrec._decay(d.age, {trending_half_life})) as score,
+        case when {has_learned} then array[
+          sum(d.sign * d.wanted * dynrec._decay(d.age, (dynrec._rate_half_lives())[1])), sum(d.sign * d.wanted * dynrec._decay(d.age, (dynrec._rate_half_lives())[2])),
+          sum(d.sign * d.wanted * dynrec._decay(d.age, (dynrec._rate_half_lives())[3])), sum(d.sign * d.wanted * dynrec._decay(d.age, (dynrec._rate_half_lives())[4])),
+          sum(d.sign * d.wanted * dynrec._decay(d.age, (dynrec._rate_half_lives())[5]))] end as rates
+      from dated d group by d.item_id, d.reference_time, d.first_met_at
+    )
+    insert into dynrec_data.item_popularity (recommender_id, item_id, score, event_count, reference_time, first_met_at, key, rates, rate_keys)
+    select {id}, c.item_id, c.score, c.event_count, c.reference_time, c.first_met_at,
+      dynrec._popularity_key(c.score, c.reference_time, {trending_half_life}), c.rates, dynrec._rate_keys(c.rates, c.reference_time)
+    from counted c
+    $query$, (select dynrec._names(r) from dynrec_data.recommender r where r.id = _rebuild_popularity.recommender_id));
   get diagnostics counted = row_count;
   return counted;
 end
 $$;
-comment on function dynrec._rebuild_popularity(int) is 'Internal. Counts the decayed popularity of every item afresh, from a new landmark.';
+comment on function dynrec._rebuild_popularity(int) is 'Internal. Counts the decayed popularity of every item afresh.';
 
 create or replace function dynrec._run_task() returns text
 language plpgsql
@@ -106,8 +124,15 @@ begin
   delete from dynrec_data.task x where x.id = t.id;
   case t.action
     when 'scan_items' then done := dynrec._scan(t.recommender_id, 'item');
-    when 'scan_users' then done := dynrec._scan(t.recommender_id, 'user');
+    when 'scan_derived' then done := dynrec._scan(t.recommender_id, 'derived');
+    when 'scan_users', 'fill_users' then
+      done := dynrec._scan(t.recommender_id, 'user');
     when 'popularity' then done := dynrec._rebuild_popularity(t.recommender_id);
+    when 'retire' then
+      perform dynrec._retire(m) from dynrec_data.model_version m
+      where m.id = t.entity::int and m.state = 'standby' and not exists (
+        select from dynrec_data.recommender r where m.id in (r.active_model_id, r.content_model_id));
+      done := 1;
     when 'audience' then
       with more as (
         select x.id from dynrec_data.task x

@@ -87,15 +87,20 @@ begin
   perform dynrec._ensure_history_partitions();
   perform dynrec._forget_old_history();
   delete from dynrec_data.heartbeat h where h.beat_at < now() - interval '1 day';
-  -- the counters grow as 2^(age / half-life): start again from a new landmark long before a double overflows
+  -- features that move with time: all items are derived again once in a while
+  with due as (
+    update dynrec_data.model_version m set refreshed_at = now()
+    from dynrec_data.recommender r
+    where r.id = m.recommender_id and m.kind = 'learned' and m.state in ('shadow', 'active', 'standby')
+      and m.refreshed_at < now() - (r.options ->> 'item_refresh')::interval
+    returning m.recommender_id
+  )
   insert into dynrec_data.task (recommender_id, action)
-  select r.id, 'popularity' from dynrec_data.recommender r
-  where r.interactions is not null
-    and now() - r.popularity_landmark > 300 * (r.options ->> 'trending_half_life')::interval
-    and not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action = 'popularity');
+  select distinct d.recommender_id, 'scan_derived' from due d
+  where not exists (select from dynrec_data.task t where t.recommender_id = d.recommender_id and t.action = 'scan_derived');
 end
 $$;
-comment on function dynrec._maintain() is 'Internal. History partitions, retention, old heartbeats, popularity landmarks. Cheap when there is nothing to do; run every few minutes.';
+comment on function dynrec._maintain() is 'Internal. History partitions, retention, old heartbeats, features that move with time. Cheap when there is nothing to do; run every few minutes.';
 
 create or replace function dynrec._index_statements() returns table (recommender text, statement text)
 language sql stable
@@ -104,10 +109,11 @@ as $$
   with leaf as (
     select r.name, m.id as model_id, m.dimension, format('dynrec_data.item_vector_%s', m.id)::regclass as relation,
       format('item_vector_%s_hnsw', m.id) as index_name
-    from dynrec_data.recommender r join dynrec_data.model_version m on m.recommender_id = r.id
-    where not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action = 'scan_items')
-      and not exists (select from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'item' and c.lane = 1)
-      and not exists (select from dynrec_data.lease l where l.recommender_id = r.id and l.kind = 'item' and l.lane = 1)
+    from dynrec_data.recommender r join dynrec_data.model_version m on m.recommender_id = r.id and dynrec._is_live(m)
+      cross join lateral (select case when m.id = r.content_model_id then 'item' else 'derived' end as kind) k
+    where not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action in ('scan_items', 'scan_derived'))
+      and not exists (select from dynrec_data.change c where c.recommender_id = r.id and c.kind = k.kind and c.lane = 1)
+      and not exists (select from dynrec_data.lease l where l.recommender_id = r.id and l.kind = k.kind and l.lane = 1)
   ), judged as (
     select leaf.*, coalesce(i.indisvalid, false) as stands, i.indisvalid is false as broken, n.nspname as vector_schema,
       coalesce(s.n_dead_tup > 1000 and s.n_dead_tup > 0.1 * s.n_live_tup, false) as churned,

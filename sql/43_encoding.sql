@@ -7,17 +7,18 @@ set search_path from current
 as $$
   select e.name, e.family, e.model, m.dimension, e.name is null
   from dynrec._recommender(recommender) r
-  join dynrec_data.model_version m on m.id = r.active_model_id
+  join dynrec_data.model_version m on m.id = r.content_model_id
   left join dynrec_data.encoder e on e.name = m.encoder
 $$;
 comment on function dynrec._recommender_encoder(text) is
-  'Internal. The encoder of a recommender''s active model version; adopted: its vectors come from a column of the source, so there is none.';
+  'Internal. The encoder of a recommender''s content space; adopted: its vectors come from a column of the source, so there is none.';
 
 create or replace function dynrec._encoders_in_use()
 returns table (encoder text, family text, model text, dimension int, adopted boolean)
 language sql stable
 set search_path from current
 as $$
-  select distinct e.* from dynrec_data.recommender r, dynrec._recommender_encoder(r.name) e where not e.adopted
+  select distinct e.name, e.family, e.model, m.dimension, false
+  from dynrec_data.model_version m join dynrec_data.encoder e on e.name = m.encoder where m.kind = 'content' and dynrec._is_live(m)
 $$;
 comment on function dynrec._encoders_in_use() is 'Internal. The encoders of all recommenders, for workers to load before the first change comes.';

@@ -145,7 +145,7 @@ begin
     return query select * from dynrec._filtered_candidates(r, query, n, excluded, filter, filter_args);
     return;
   end if;
-  execute format('select array_agg(c.item_id), array_agg(c.score) from dynrec_data.nearest_%s($1, $2, $3) c', r.id)
+  execute format('select array_agg(c.item_id), array_agg(c.score) from dynrec_data.nearest_m%s($1, $2, $3) c', r.active_model_id)
     into ids, scores using query, n, excluded;
   if cardinality(ids) = n then
     return query select * from unnest(ids, scores);
@@ -170,11 +170,11 @@ begin
     return;
   elsif as_of is null then
     return query execute format($query$
-      select p.item_id, p.score * $3 from dynrec_data.item_popularity p
+      select p.item_id, p.score * dynrec._decay(dynrec._age(dynrec._now(), p.reference_time), $3) from dynrec_data.item_popularity p
       where p.recommender_id = %s and p.score > 0 and p.event_count > 0 and %s and %s
-      order by p.score desc, p.item_id limit $4
+      order by p.key desc, p.item_id limit $4
       $query$, r.id, dynrec._not_excluded('p.item_id'), dynrec._in_source(r, 'p.item_id', filter))
-      using filter_args, excluded, 1 / dynrec._popularity_weight(now(), r.popularity_landmark, half_life), n;
+      using filter_args, excluded, half_life, n;
   else
     return query execute format($query$
       select p.item_id, p.score from (
@@ -185,7 +185,7 @@ begin
       where p.score > 0 and %2$s and %3$s
       order by p.score desc, p.item_id limit $4
       $query$, r.id, dynrec._not_excluded('p.item_id'),
-      case when filter is null and not row_security_active(r.items) then format('dynrec_data.vector_known_%s(p.item_id, $5) is not null', r.id)
+      case when filter is null and not row_security_active(r.items) then format('dynrec_data.vector_known_m%s(p.item_id, $5) is not null', r.active_model_id)
         else dynrec._in_source(r, 'p.item_id', filter) end)
       using filter_args, excluded, half_life, n, as_of;
   end if;

@@ -12,8 +12,8 @@ begin
     execute format('select array_agg(v.embedding order by i.position) from unnest($1) with ordinality i (item_id, position) '
       'left join dynrec_data.item_vector_%s v using (item_id)', r.active_model_id) into vectors using item_ids;
   else
-    execute format('select array_agg(dynrec_data.vector_known_%s(i.item_id, $2) order by i.position) '
-      'from unnest($1) with ordinality i (item_id, position)', r.id) into vectors using item_ids, as_of;
+    execute format('select array_agg(dynrec_data.vector_known_m%s(i.item_id, $2) order by i.position) '
+      'from unnest($1) with ordinality i (item_id, position)', r.active_model_id) into vectors using item_ids, as_of;
   end if;
   return vectors;
 end

@@ -22,13 +22,12 @@ comment on function dynrec._check_read(dynrec_data.recommender, int, text, jsonb
   'Internal. Validates the arguments that all reads share.';
 
 create or replace function dynrec._filled(
-  r dynrec_data.recommender, ids text[], scores double precision[], path text, k int, excluded text[], filter text, filter_args jsonb, as_of timestamptz)
+  r dynrec_data.recommender, ids text[], scores double precision[], sources text[], k int, excluded text[], filter text, filter_args jsonb, as_of timestamptz)
 returns table (item_id text, rank int, score double precision, source text, model_version int)
 language plpgsql stable
 set search_path from current
 as $$
 declare
-  sources text[] := array_fill(path, array[cardinality(ids)]);
   more_ids text[];
   more_scores double precision[];
 begin
@@ -51,33 +50,101 @@ begin
     from unnest(ids, scores, sources) with ordinality as c (item_id, score, source, rank);
 end
 $$;
-comment on function dynrec._filled(dynrec_data.recommender, text[], double precision[], text, int, text[], text, jsonb, timestamptz) is
+comment on function dynrec._filled(dynrec_data.recommender, text[], double precision[], text[], int, text[], text, jsonb, timestamptz) is
   'Internal. The rows found by a path, filled up to k from trending and then from any eligible item.';
 
 create or replace function dynrec._ranked(
-  r dynrec_data.recommender, query vector, path text, k int, excluded text[], filter text, filter_args jsonb, diversity double precision, as_of timestamptz)
+  r dynrec_data.recommender, query vector, context int, for_user text, path text, k int, excluded text[], filter text, filter_args jsonb,
+  diversity double precision, as_of timestamptz, repeats boolean default false)
 returns table (item_id text, rank int, score double precision, source text, model_version int)
 language plpgsql stable
 set search_path from current
 as $$
 declare
+  n int := case when diversity > 0 then greatest(5 * k, 100) else k end;
   ids text[] := '{}';
   scores double precision[] := '{}';
+  sources text[] := '{}';
   chosen int[];
 begin
-  if query is not null then
-    select coalesce(array_agg(c.item_id), '{}'), coalesce(array_agg(c.score), '{}') into ids, scores
-    from dynrec._nearest(r, query, case when diversity > 0 then greatest(5 * k, 100) else k end, excluded, filter, filter_args, as_of) c;
+  if context is not null then
+    select coalesce(array_agg(c.item_id), '{}'), coalesce(array_agg(c.score), '{}'), coalesce(array_agg(c.source), '{}') into ids, scores, sources
+    from dynrec._learned_candidates(r, query, context, for_user, path, n, excluded, filter, filter_args, as_of, repeats) c;
+  elsif query is not null then
+    select coalesce(array_agg(c.item_id), '{}'), coalesce(array_agg(c.score), '{}'), coalesce(array_agg(path), '{}') into ids, scores, sources
+    from dynrec._nearest(r, query, n, excluded, filter, filter_args, as_of) c;
   end if;
   if diversity > 0 and cardinality(ids) > 0 then
-    chosen := dynrec._diversify(scores, dynrec._vectors_of(r, ids, as_of), k, diversity);
-    select array_agg(ids[c] order by p), array_agg(scores[c] order by p) into ids, scores from unnest(chosen) with ordinality x (c, p);
+    chosen := dynrec._diversify(dynrec._relevance(scores, context), dynrec._vectors_of(r, ids, as_of), k, diversity);
+    select array_agg(ids[c] order by p), array_agg(scores[c] order by p), array_agg(sources[c] order by p) into ids, scores, sources
+    from unnest(chosen) with ordinality x (c, p);
   end if;
-  return query select * from dynrec._filled(r, ids, scores, path, k, excluded, filter, filter_args, as_of);
+  return query select * from dynrec._filled(r, ids, scores, sources, k, excluded, filter, filter_args, as_of);
 end
 $$;
-comment on function dynrec._ranked(dynrec_data.recommender, vector, text, int, text[], text, jsonb, double precision, timestamptz) is
-  'Internal. k rows: nearest to the query vector (null: none), diversified, then trending, then any eligible item.';
+comment on function dynrec._ranked(
+  dynrec_data.recommender, vector, int, text, text, int, text[], text, jsonb, double precision, timestamptz, boolean) is
+  'Internal. k rows: the best for a query (in a context: by the ranking of a learned model; null: none), diversified, then trending, then any eligible item.';
+
+create or replace function dynrec._learned_candidates(
+  r dynrec_data.recommender, query vector, context int, for_user text, path text, n int, excluded text[], filter text, filter_args jsonb,
+  as_of timestamptz, repeats boolean)
+returns table (item_id text, score double precision, source text)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  config jsonb;
+  asked vector := query;
+  near text[];
+  popular record;
+  met text[] := '{}';
+begin
+  select m.config into config from dynrec_data.model_version m where m.id = r.active_model_id;
+  if query is null then
+    execute format('select dynrec_data.nobody_m%s($1)', r.active_model_id) into asked using context;
+  end if;
+  select array_agg(c.item_id) into near
+  from dynrec._nearest(r, asked, greatest((config ->> 'candidates')::int, 3 * n), excluded, filter, filter_args, as_of) c;
+  execute format('select array_agg(p.slot) as slots, array_agg(p.rate) as rates, array_agg(p.item_id) as ids from dynrec_data.popular_m%s($1) p', r.active_model_id)
+    into popular using as_of;
+  if repeats then
+    met := dynrec._seen(r, for_user, as_of);
+  end if;
+  return query execute format($query$
+    with candidate as (
+      select f.item_id, min(f.place) as place from (
+        select i as item_id, 1 as place from unnest($3) i
+        union all select i, 2 from unnest($4) i where %2$s and %3$s
+        union all select i, 3 from unnest($5) i where %2$s and %3$s
+      ) f group by f.item_id
+    ), ranked as (
+      select s.*, row_number() over (order by s.score desc, s.item_id) as place, row_number() over (partition by s.is_new order by s.score desc, s.item_id) as among
+      from dynrec_data.ranked_m%1$s(array(select c.item_id from candidate c), $6, $7, $8, dynrec_data.tops_m%1$s($9, $10), $11) s
+    )
+    select s.item_id, s.score, case when c.place = 1 and $6 is not null then $12 when c.place = 3 then 'repeat' else 'trending' end
+    from ranked s join candidate c using (item_id)
+    order by dynrec._held_place(s.place, s.among, s.is_new, $13, dynrec._held_slots($13, $14, $8)), s.is_new desc, s.item_id limit $13
+    $query$, r.active_model_id, dynrec._not_excluded('i'),
+    case when as_of is not null and filter is null and not row_security_active(r.items) then 'true' else dynrec._in_source(r, 'i', filter) end)
+    using filter_args, excluded, near, popular.ids, met, query, context, for_user, popular.rates, popular.slots, as_of, path, n,
+      (config ->> 'exploration')::double precision;
+end
+$$;
+comment on function dynrec._learned_candidates(
+  dynrec_data.recommender, vector, int, text, text, int, text[], text, jsonb, timestamptz, boolean) is
+  'Internal. The n best of the candidates of a learned model: nearest by vector, popular at any of its half-lives, and, with repeats, the items that the user met.';
+
+create or replace function dynrec._relevance(scores double precision[], context int) returns double precision[]
+language sql immutable
+set search_path from current
+as $$
+  select case when context is null then scores else (
+    select array_agg(case when x.highest > x.lowest then (s - x.lowest) / (x.highest - x.lowest) else 1 end order by p)
+    from unnest(scores) with ordinality u (s, p), (select max(v) as highest, min(v) as lowest from unnest(scores) v) x) end
+$$;
+comment on function dynrec._relevance(double precision[], int) is
+  'Internal. Scores beside which a cosine counts: cosines as they are, those of a learned model stretched to 0 to 1.';
 
 create or replace function dynrec._excluded(r dynrec_data.recommender, exclude_items text[]) returns text[]
 language sql stable
@@ -95,7 +162,7 @@ begin
   if as_of is null then
     execute format('select array_agg(distinct i.item_id) from dynrec_data.interactions_%s(array[$1]) i', r.id) into seen using user_id;
   else
-    execute format('select array_agg(distinct i.item_id) from dynrec_data.interactions_known_%s($1, $2) i', r.id)
+    execute format('select array_agg(distinct i.item_id) from dynrec_data.interactions_known_m%s($1, $2) i', r.active_model_id)
     into seen using dynrec._as_key(user_id, r.user_key_type), as_of;
   end if;
   return coalesce(seen, '{}');
@@ -103,22 +170,24 @@ end
 $$;
 comment on function dynrec._seen(dynrec_data.recommender, text, timestamptz) is 'Internal. The items that a user has interacted with, of whatever kind, now or as known at as_of.';
 
-create or replace function dynrec._profile(r dynrec_data.recommender, user_id text, as_of timestamptz) returns vector
+create or replace function dynrec._asked(r dynrec_data.recommender, user_id text, as_of timestamptz, out query vector, out context int)
 language plpgsql stable
 set search_path from current
 as $$
-declare
-  profile vector;
 begin
-  if as_of is null then
-    execute format('select dynrec_data.profile_%s($1)', r.id) into profile using dynrec._as_key(user_id, r.user_key_type);
+  if not dynrec._is_key(user_id, r.user_key_type) then
+    execute format('select dynrec_data.context_m%s(null, 0)', r.active_model_id) into context;
+  elsif as_of is null then
+    execute format('select q.query, q.context from dynrec_data.query_m%s($1) q', r.active_model_id)
+    into query, context using dynrec._as_key(user_id, r.user_key_type);
   else
-    execute format('select dynrec_data.profile_known_%s($1, $2)', r.id) into profile using dynrec._as_key(user_id, r.user_key_type), as_of;
+    execute format('select q.query, q.context from dynrec_data.query_known_m%s($1, $2) q', r.active_model_id)
+    into query, context using dynrec._as_key(user_id, r.user_key_type), as_of;
   end if;
-  return profile;
 end
 $$;
-comment on function dynrec._profile(dynrec_data.recommender, text, timestamptz) is 'Internal. The unit vector of a user now or as known at as_of; null if there is none.';
+comment on function dynrec._asked(dynrec_data.recommender, text, timestamptz) is
+  'Internal. What the model asks for on behalf of a user now or as known at as_of: query is null if nothing is known; context is null in a content space.';
 
 create or replace function dynrec._recommend_plainly(recommender text, user_id text, k int, exclude_items text[], exclude_seen boolean)
 returns table (item_id text, rank int, score double precision, source text, model_version int)
@@ -128,12 +197,12 @@ as $$
 declare
   plain record;
 begin
-  select r.id, r.user_key_type, r.item_key_type, (r.options ->> 'exclude_seen')::boolean as exclude_seen into plain
+  select r.active_model_id, r.user_key_type, r.item_key_type, (r.options ->> 'exclude_seen')::boolean as exclude_seen into plain
   from dynrec_data.recommender r
   where r.name = recommender and r.interactions is not null
     and case when r.user_key_type = 'text' then user_id is not null else pg_input_is_valid(user_id, r.user_key_type) end;
   if found then
-    return query execute format('select * from dynrec_data.recommend_%s($1, $2, $3, $4)', plain.id)
+    return query execute format('select * from dynrec_data.recommend_m%s($1, $2, $3, $4)', plain.active_model_id)
       using dynrec._as_key(user_id, plain.user_key_type), k,
         case when cardinality(exclude_items) > 0 then dynrec._as_keys(exclude_items, plain.item_key_type) else '{}' end,
         coalesce(exclude_seen, plain.exclude_seen);
@@ -145,17 +214,19 @@ comment on function dynrec._recommend_plainly(text, text, int, text[], boolean) 
 
 create or replace function dynrec.recommend(
   recommender text, user_id text, k int default 10, filter text default null, filter_args jsonb default '{}', exclude_items text[] default '{}',
-  exclude_seen boolean default null, diversity double precision default 0, as_of timestamptz default null)
+  exclude_seen boolean default null, diversity double precision default 0, as_of timestamptz default null, by_model int default null)
 returns table (item_id text, rank int, score double precision, source text, model_version int)
 language plpgsql stable
 set search_path from current
 as $$
+#variable_conflict use_variable
 declare
   r dynrec_data.recommender;
-  profile vector;
+  asked record;
   excluded text[];
+  leave_out_seen boolean;
 begin
-  if filter is null and as_of is null and diversity = 0 and k between 1 and 10000 then
+  if filter is null and as_of is null and diversity = 0 and k between 1 and 10000 and by_model is null then
     -- the plain case, with nothing to validate; no rows mean that the long way has to be taken
     return query select * from dynrec._recommend_plainly(recommender, user_id, k, exclude_items, exclude_seen);
     if found then
@@ -168,23 +239,28 @@ begin
     perform dynrec._reject('user_id is missing', user_id, 'Give the user''s key as text; for visitors without one use dynrec.recommend_for_items.');
   end if;
   perform dynrec._check_read(r, k, filter, filter_args, diversity, as_of);
-  -- a user of whom nothing is known is served, too
-  if r.interactions is not null and dynrec._is_key(user_id, r.user_key_type) then
-    user_id := dynrec._as_key(user_id, r.user_key_type);
-    profile := dynrec._profile(r, user_id, as_of);
-    if coalesce(exclude_seen, (r.options ->> 'exclude_seen')::boolean) then
-      excluded := excluded || dynrec._seen(r, user_id, as_of);
-    end if;
+  r := dynrec._answering(r, as_of, by_model);
+  leave_out_seen := coalesce(exclude_seen, (r.options ->> 'exclude_seen')::boolean);
+  if r.interactions is null then
+    return query select * from dynrec._ranked(r, null, null, null, 'personal', k, excluded, filter, filter_args, diversity, as_of);
+    return;
   end if;
-  return query select * from dynrec._ranked(r, profile, 'personal', k, excluded, filter, filter_args, diversity, as_of);
+  -- a user of whom nothing is known is served, too; so is a key that no user can have
+  asked := dynrec._asked(r, user_id, as_of);
+  user_id := case when dynrec._is_key(user_id, r.user_key_type) then dynrec._as_key(user_id, r.user_key_type) end;
+  if user_id is not null and leave_out_seen then
+    excluded := excluded || dynrec._seen(r, user_id, as_of);
+  end if;
+  return query select * from dynrec._ranked(r, asked.query, asked.context, user_id, 'personal', k, excluded, filter, filter_args, diversity, as_of, not leave_out_seen);
 end
 $$;
-comment on function dynrec.recommend(text, text, int, text, jsonb, text[], boolean, double precision, timestamptz) is
-  'k items for a user, best first: exactly k rows whenever k eligible items exist. score: cosine of the user''s and the item''s vector (source personal), '
+comment on function dynrec.recommend(text, text, int, text, jsonb, text[], boolean, double precision, timestamptz, int) is
+  'k items for a user, best first: exactly k rows whenever k eligible items exist. score: in a content space the cosine of the user''s and the item''s vector, by a learned model '
+  'the inner product plus its terms for popularity and repeats (source personal; trending and repeat: candidates that came from there), '
   'decayed popularity (trending: nothing is known of the user, or too few vectors), 0 (fallback). The last committed interaction counts, '
   'whether a worker has run or not. filter: a predicate over the item source''s columns, run with the caller''s rights; args ->> ''name'' reads filter_args. '
   'exclude_seen: leave out what the user met (default: the recommender''s option). diversity: 0 to 1 (maximal marginal relevance). '
-  'as_of: the answer as it was at that moment.';
+  'as_of: the answer as it was at that moment, by the model version that answered then. by_model: the answer of another live model version.';
 
 create or replace function dynrec.recommend_for_items(
   recommender text, item_ids text[], k int default 10, filter text default null, filter_args jsonb default '{}', exclude_items text[] default '{}',
@@ -195,21 +271,22 @@ set search_path from current
 as $$
 declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
-  session vector;
-  total vector;
+  session record;
 begin
   if item_ids is null then
     perform dynrec._reject('item_ids is missing', null, 'Give the items of the session, an empty array if there are none yet.');
   end if;
   perform dynrec._check_read(r, k, filter, filter_args, diversity, as_of);
-  select sum(v) into total from unnest(dynrec._vectors_of(r, item_ids, as_of)) v;
-  session := case when vector_norm(total) > 0 then l2_normalize(total) end;
-  return query select * from dynrec._ranked(r, session, 'session', k, dynrec._excluded(r, exclude_items) || dynrec._excluded(r, item_ids), filter, filter_args, diversity, as_of);
+  r := dynrec._answering(r, as_of, null);
+  execute format('select s.query, s.context from dynrec_data.session_m%s($1, $2) s', r.active_model_id)
+    into session using dynrec._as_keys(item_ids, r.item_key_type), as_of;
+  return query select * from dynrec._ranked(r, session.query, session.context, null, 'session', k,
+    dynrec._excluded(r, exclude_items) || dynrec._excluded(r, item_ids), filter, filter_args, diversity, as_of);
 end
 $$;
 comment on function dynrec.recommend_for_items(text, text[], int, text, jsonb, text[], double precision, timestamptz) is
-  'k items for an anonymous session, from the items it has met (each counts alike; unknown ones are ignored), which are left out themselves. '
-  'source: session, then trending and fallback as in dynrec.recommend.';
+  'k items for an anonymous session, from the items it has met (in a content space each counts alike, a learned model takes the last as the latest; unknown ones are ignored), '
+  'which are left out themselves. source: session, then trending and fallback as in dynrec.recommend.';
 
 create or replace function dynrec.similar_items(
   recommender text, item text, k int default 10, filter text default null, filter_args jsonb default '{}', exclude_items text[] default '{}',
@@ -223,13 +300,24 @@ declare
   anchor vector;
 begin
   perform dynrec._check_read(r, k, filter, filter_args, diversity, as_of);
+  r := dynrec._answering(r, as_of, null);
   anchor := dynrec._anchor(r, item, as_of);
-  return query select * from dynrec._ranked(r, anchor, 'similar', k, dynrec._excluded(r, exclude_items) || dynrec._as_key(item, r.item_key_type), filter, filter_args, diversity, as_of);
+  return query select * from dynrec._ranked(r, dynrec._without_bias(r, anchor), null, null, 'similar', k, dynrec._excluded(r, exclude_items) || dynrec._as_key(item, r.item_key_type), filter, filter_args, diversity, as_of);
 end
 $$;
 comment on function dynrec.similar_items(text, text, int, text, jsonb, text[], double precision, timestamptz) is
-  'k items like an item, by the cosine of their vectors (source similar); an item that has no vector yet gets trending and fallback rows. '
+  'k items like an item, by the inner product of their vectors, in a content space the cosine (source similar); an item that has no vector yet gets trending and fallback rows. '
   'Raises no_data_found for an item that is not in the source.';
+
+create or replace function dynrec._without_bias(r dynrec_data.recommender, embedding vector) returns vector
+language sql stable
+set search_path from current
+as $$
+  select case m.kind when 'content' then embedding else subvector(embedding, 1, m.dimension - 1) || '[0]'::vector end
+  from dynrec_data.model_version m where m.id = r.active_model_id
+$$;
+comment on function dynrec._without_bias(dynrec_data.recommender, vector) is
+  'Internal. What to ask for in order to find items like one: its own vector, of a learned model without the bias.';
 
 create or replace function dynrec._anchor(r dynrec_data.recommender, item_id text, as_of timestamptz) returns vector
 language plpgsql stable
@@ -270,7 +358,8 @@ declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
 begin
   perform dynrec._check_read(r, k, filter, filter_args, 0, as_of);
-  return query select * from dynrec._ranked(r, null, 'trending', k, dynrec._excluded(r, exclude_items), filter, filter_args, 0, as_of);
+  r := dynrec._answering(r, as_of, null);
+  return query select * from dynrec._ranked(r, null, null, null, 'trending', k, dynrec._excluded(r, exclude_items), filter, filter_args, 0, as_of);
 end
 $$;
 comment on function dynrec.trending(text, int, text, jsonb, text[], timestamptz) is

@@ -29,9 +29,11 @@ as $$
 declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
   n int;
-  dimension int := (select m.dimension from dynrec_data.model_version m where m.id = r.active_model_id);
+  dimension int := (select m.dimension from dynrec_data.model_version m where m.id = r.content_model_id);
 begin
   perform dynrec._check_read(r, k, filter, filter_args, 0, null);
+  -- a query is encoded, and compared with what items are encoded to
+  r.active_model_id := r.content_model_id;
   n := greatest(3 * k, 50);
   if query is null and query_vector is null then
     perform dynrec._reject('neither query nor query_vector', null, 'Give a text, a vector of the recommender''s encoder, or both.');

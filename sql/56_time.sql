@@ -7,7 +7,7 @@ as $$
 declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
 begin
-  return (dynrec._vectors_of(r, array[item_id], as_of))[1];
+  return (dynrec._vectors_of(dynrec._answering(r, as_of, null), array[item_id], as_of))[1];
 end
 $$;
 comment on function dynrec.item_vector_at(text, text, timestamptz) is 'The vector of an item as known at a moment; null if it had none then.';
@@ -22,11 +22,12 @@ begin
   if r.interactions is null or not dynrec._is_key(user_id, r.user_key_type) then
     return null;
   end if;
-  return dynrec._profile(r, user_id, as_of);
+  return (dynrec._asked(dynrec._answering(r, as_of, null), user_id, as_of)).query;
 end
 $$;
 comment on function dynrec.user_vector_at(text, text, timestamptz) is
-  'The unit vector of a user as known at a moment (null: now, with the last committed interaction); null if nothing was known.';
+  'The vector of a user as known at a moment (null: now, with the last committed interaction); null if nothing was known. In a content space of unit length; '
+  'of a learned model the query whose inner product with an item''s vector is the personal part of its score.';
 
 create or replace function dynrec.item_history(recommender text, item_id text)
 returns table (version int, valid_from timestamptz, valid_to timestamptz, created_at timestamptz, replaced_at timestamptz, embedding vector,

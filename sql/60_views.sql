@@ -19,15 +19,27 @@ comment on view dynrec.failures is
   'Entities whose recompute failed: retrying (at: when it is tried again) or dead letters (at: when they were given up; dynrec.retry_failed brings them back).';
 
 create or replace view dynrec.model_versions as
-select r.name as recommender, m.id as model_version, m.state, coalesce(m.encoder, 'adopted') as encoder, m.dimension, m.created_at,
-  (select count(*) from dynrec_data.item_vector v where v.model_id = m.id) as items,
-  (select count(*) from dynrec_data.user_vector u where u.model_id = m.id) as users,
-  pg_total_relation_size(format('dynrec_data.item_vector_%s', m.id)::regclass)
-    + pg_total_relation_size(format('dynrec_data.user_vector_%s', m.id)::regclass) as bytes,
-  exists (select from pg_class c join pg_index i on i.indexrelid = c.oid
-    where c.relname = format('item_vector_%s_hnsw', m.id) and c.relnamespace = 'dynrec_data'::regnamespace and i.indisvalid) as indexed
-from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id;
-comment on view dynrec.model_versions is 'Every model version: its encoder, dimension, number of vectors, size on disk in bytes, and whether its HNSW index stands.';
+select r.name as recommender, m.id as model_version, m.kind, m.state, m.state = 'active' as is_active, coalesce(m.encoder, 'adopted') as encoder, m.dimension,
+  m.base_model_id as base_model, m.parent_model_id as parent_model, m.created_at, m.data_from, m.data_until,
+  n.items, n.users,
+  case when m.state = 'backfilling' then n.done end as progress,
+  case when m.state = 'backfilling' and n.done between 0.01 and 1 then (clock_timestamp() - m.stored_at) * (1 / n.done - 1) end as eta,
+  case when dynrec._is_live(m) then pg_total_relation_size(to_regclass(format('dynrec_data.item_vector_%s', m.id)))
+    + pg_total_relation_size(to_regclass(format('dynrec_data.user_vector_%s', m.id))) else 0 end as bytes,
+  dynrec._has_vector_index(m.id) as indexed, m.metrics, m.report, m.error
+from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id
+cross join lateral (
+  select c.items, c.users, (c.items + c.users)::double precision / nullif(c.items_wanted + c.users_wanted, 0) as done
+  from (select
+    (select count(*) from dynrec_data.item_vector v where v.model_id = m.id) as items,
+    (select count(*) from dynrec_data.user_vector u where u.model_id = m.id) as users,
+    (select count(*) from dynrec_data.item_vector v where v.model_id = r.content_model_id) as items_wanted,
+    (select count(*) from dynrec_data.user_vector u where u.model_id = r.active_model_id) as users_wanted) c
+) n;
+comment on view dynrec.model_versions is
+  'Every model version: kind (content: the encoder''s vectors, learned: trained), state (staged, training, failed, backfilling, shadow: complete and kept up to date, '
+  'active: answers, standby: answered before and can be rolled back to, retired), encoder, dimension, what it is made of, data cut-off, number of vectors, '
+  'progress of the backfill (0 to 1) with the time left, size on disk in bytes, whether its HNSW index stands, metrics on the validation period, what cleaning dropped.';
 
 create or replace view dynrec.freshness as
 select r.name as recommender, k.kind, k.fresh + k.stale as entities, k.stale, k.oldest, k.lag_p50, k.lag_p99

@@ -57,8 +57,8 @@ begin
     raise exception 'wait_until_fresh in a transaction that has written would wait for its own uncommitted changes'
       using errcode = 'invalid_transaction_state', hint = 'Commit first, then call it as a statement of its own.';
   end if;
-  -- three rounds: what waits now, what that queues (a scan its rows, an item its audience), and what that queues
-  for round in 1 .. 3 loop
+  -- what waits now, what that queues, and so on: a scan its rows, an item its vectors of other models, these their audience, and that its users
+  for round in 1 .. 5 loop
     select max(c.id) into change_mark from dynrec_data.change c where c.recommender_id = r.id;
     select max(t.id) into task_mark from dynrec_data.task t where t.recommender_id = r.id;
     while dynrec._waits_before(r.id, change_mark, task_mark) loop

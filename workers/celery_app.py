@@ -17,6 +17,7 @@ MAINTENANCE: Final = "maintenance"  # users, tasks, indexes
 QUEUES: Final = (ENCODE, MAINTENANCE)
 
 RECOMPUTE_ITEMS: Final = "dynrec.recompute_items"
+RECOMPUTE_DERIVED: Final = "dynrec.recompute_derived"
 RECOMPUTE_USERS: Final = "dynrec.recompute_users"
 RUN_TASKS: Final = "dynrec.run_tasks"
 MAINTAIN: Final = "dynrec.maintain"
@@ -71,7 +72,7 @@ def send_hint(app: Celery, task: str, *arguments: str) -> None:
         producer.publish(
             message.body,
             exchange="",
-            routing_key=ENCODE if task == RECOMPUTE_ITEMS else MAINTENANCE,
+            routing_key=ENCODE if task in (RECOMPUTE_ITEMS, RECOMPUTE_DERIVED) else MAINTENANCE,
             serializer="json",
             headers=message.headers,
             retry=True,

@@ -43,7 +43,7 @@ class Chores:
 
     def note(self, pending: list[Pending], now: float) -> None:
         """Take note of the work that was seen."""
-        if any(work.work == "item" for work in pending):
+        if any(work.work in ("item", "derived") for work in pending):
             self._due[self._build_indexes] = min(self._due[self._build_indexes], now + INDEX_SECONDS)
 
     def _sweep(self, connection: Connection) -> float:

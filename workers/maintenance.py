@@ -2,7 +2,7 @@
 
 import structlog
 
-from dynrec_store import queue
+from dynrec_store import models, queue
 from dynrec_store.queue import Connection
 from workers.context import Context
 
@@ -16,6 +16,7 @@ def run_tasks(context: Context) -> int:
         what = context.call(queue.run_task)
         if what is None:
             context.call(build_indexes)
+            context.call(models.finish_backfills)
             break
         log.info("task_done", what=what)
         done += 1

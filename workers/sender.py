@@ -7,7 +7,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from dynrec_store.queue import Pending
-from workers.celery_app import RECOMPUTE_ITEMS, RECOMPUTE_USERS, RUN_TASKS, send_hint
+from workers.celery_app import RECOMPUTE_DERIVED, RECOMPUTE_ITEMS, RECOMPUTE_USERS, RUN_TASKS, send_hint
 from workers.hints import Hints
 
 BROKER_PAUSE = 1.0  # seconds without a message after the broker was not reached
@@ -45,6 +45,8 @@ class Sender:
         match work.work:
             case "item":
                 self.send(RECOMPUTE_ITEMS, work.recommender)
+            case "derived":
+                self.send(RECOMPUTE_DERIVED, work.recommender)
             case "user":
                 self.send(RECOMPUTE_USERS, work.recommender)
             case _:

@@ -1,12 +1,14 @@
 """The Celery tasks: each says that there is work, and does all it can claim."""
 
+from collections.abc import Callable
+
 import structlog
 from celery import Celery
 
 from dynrec_store.exceptions import UnknownNameError
-from workers import maintenance, recompute
-from workers.celery_app import MAINTAIN, RECOMPUTE_ITEMS, RECOMPUTE_USERS, RUN_TASKS, send_hint
-from workers.context import Context
+from workers import derive, maintenance, recompute
+from workers.celery_app import MAINTAIN, RECOMPUTE_DERIVED, RECOMPUTE_ITEMS, RECOMPUTE_USERS, RUN_TASKS, send_hint
+from workers.context import Context, Tally
 
 log = structlog.get_logger(__name__)
 
@@ -15,22 +17,24 @@ def register(app: Celery, context: Context) -> None:
     """Give an app its tasks, which work with the connections and encoders of a context."""
 
     def recompute_items(recommender: str) -> None:
+        work(RECOMPUTE_ITEMS, recompute.recompute_items, recommender)
+        # what the other models make of it, without waiting for a hint
+        work(RECOMPUTE_DERIVED, derive.recompute_derived, recommender)
+
+    def recompute_derived(recommender: str) -> None:
+        work(RECOMPUTE_DERIVED, derive.recompute_derived, recommender)
+
+    def recompute_users(recommender: str) -> None:
+        work(RECOMPUTE_USERS, recompute.recompute_users, recommender)
+
+    def work(task: str, recompute_some: Callable[[Context, str], tuple[Tally, bool]], recommender: str) -> None:
         try:
-            _, more = recompute.recompute_items(context, recommender)
+            _, more = recompute_some(context, recommender)
         except UnknownNameError as error:  # dropped since the hint was sent
             log.info("hint_without_recommender", reason=str(error))
             return
         if more:
-            send_hint(app, RECOMPUTE_ITEMS, recommender)
-
-    def recompute_users(recommender: str) -> None:
-        try:
-            _, more = recompute.recompute_users(context, recommender)
-        except UnknownNameError as error:
-            log.info("hint_without_recommender", reason=str(error))
-            return
-        if more:
-            send_hint(app, RECOMPUTE_USERS, recommender)
+            send_hint(app, task, recommender)
 
     def run_tasks() -> None:
         maintenance.run_tasks(context)
@@ -40,6 +44,7 @@ def register(app: Celery, context: Context) -> None:
 
     tasks = {
         RECOMPUTE_ITEMS: recompute_items,
+        RECOMPUTE_DERIVED: recompute_derived,
         RECOMPUTE_USERS: recompute_users,
         RUN_TASKS: run_tasks,
         MAINTAIN: maintain,

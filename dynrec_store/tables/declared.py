@@ -51,14 +51,8 @@ recommender = Table(
     ),
     Column("options", JSONB, nullable=False, server_default=text("'{}'")),
     Column("active_model_id", Integer, comment="the model_version that answers"),
+    Column("content_model_id", Integer, comment="the model_version that a change of an item is encoded for first"),
     Column("paused", Boolean, nullable=False, server_default=text("false")),
-    Column(
-        "popularity_landmark",
-        TIME,
-        nullable=False,
-        server_default=NOW,
-        comment="the moment at which item_popularity counts an event with weight 1",
-    ),
     Column("created_at", TIME, nullable=False, server_default=NOW),
     comment="A declared recommender: which tables and columns it watches, and its options.",
 )
@@ -73,15 +67,3 @@ interaction_kind = Table(
     comment="Weight and half-life of each kind of interaction.",
 )
 
-model_version = Table(
-    "model_version",
-    metadata,
-    Column("id", Integer, Identity(always=True), primary_key=True),
-    Column("recommender_id", Integer, ForeignKey(recommender.c.id, ondelete="CASCADE"), nullable=False),
-    Column("encoder", Text, ForeignKey(encoder.c.name), comment="null: vectors come from the application"),
-    Column("dimension", Integer, nullable=False),
-    Column("state", Text, nullable=False, comment="active -> retired"),
-    Column("created_at", TIME, nullable=False, server_default=NOW),
-    CheckConstraint("state in ('active', 'retired')", name="state"),
-    comment="One vector space of a recommender; its vectors lie in partitions of their own.",
-)

@@ -1,9 +1,11 @@
 """Counters and the state of the system itself."""
 
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Double, Index, Integer, Table, Text, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from dynrec_store.tables.base import CLOCK, NOW, TIME, metadata
+
+HALF_LIVES = ("6 hours", "1 day", "7 days", "30 days", "ever")  # of item_popularity.rates
 
 item_popularity = Table(
     "item_popularity",
@@ -14,11 +16,35 @@ item_popularity = Table(
         "score",
         Double,
         nullable=False,
-        comment="sum of weight * 2^((event's time - recommender.popularity_landmark) / half-life)",
+        comment="sum of the interactions' weights, each halved every trending_half_life, as at reference_time",
     ),
     Column("event_count", BigInteger, nullable=False),
-    Index("item_popularity_score", "recommender_id", text("score desc"), info={"comment": "trending: the top"}),
-    comment="Forward-decayed popularity: its order needs no rewriting as time passes.",
+    Column("reference_time", TIME, nullable=False, comment="of the latest interaction that was counted"),
+    Column("first_met_at", TIME, nullable=False, comment="of the earliest interaction that was counted"),
+    Column(
+        "key",
+        Double,
+        nullable=False,
+        comment="log2(score) + reference_time / half-life: orders items by score at any moment",
+    ),
+    Column(
+        "rates",
+        ARRAY(Double),
+        comment="with a learned model: number of interactions, halved every 6 hours, 1, 7, 30 and 36500 days",
+    ),
+    Column("rate_keys", ARRAY(Double), comment="of rates, as key of score"),
+    Index("item_popularity_key", "recommender_id", text("key desc"), info={"comment": "trending: the top"}),
+    *(
+        Index(
+            f"item_popularity_rate_{slot}",
+            "recommender_id",
+            text(f"(rate_keys[{slot}]) desc"),
+            postgresql_where=text("rate_keys is not null"),
+            info={"comment": f"recommend by a learned model: the top, half-life {half_life}"},
+        )
+        for slot, half_life in enumerate(HALF_LIVES, 1)
+    ),
+    comment="Decayed popularity: its order needs no rewriting as time passes.",
 )
 
 heartbeat = Table(

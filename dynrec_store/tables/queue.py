@@ -23,7 +23,7 @@ change = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), nullable=False),
     Column("recommender_id", Integer, nullable=False),
-    Column("kind", Text, nullable=False, comment="item or user"),
+    Column("kind", Text, nullable=False, comment="item, derived (its vector of another model) or user"),
     Column("entity", Text, nullable=False, comment="the entity's key as text"),
     Column(
         "op",
@@ -122,7 +122,7 @@ task = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("recommender_id", Integer, nullable=False),
-    Column("action", Text, nullable=False, comment="scan_items, scan_users, audience or popularity"),
+    Column("action", Text, nullable=False, comment="scan_items, scan_derived, scan_users, fill_users, audience, popularity or retire"),
     Column("entity", Text, comment="audience: the item whose vector moved"),
     Column("captured_at", TIME, nullable=False, server_default=CLOCK),
     Index("task_recommender", "recommender_id", "action", info={"comment": "_pending_work; equal tasks are one"}),

@@ -10,8 +10,10 @@ VALID_FROM = "since when it is true in the world"
 VALID_TO = "until when it was true in the world"
 CREATED_AT = "when the system learnt it"
 REPLACED_AT = "when the system learnt what came after it"
-STATE = "one decayed sum of item vectors for each of half_lives, as at reference_time"
-HALF_LIVES = "those of the recommender when this was made, in seconds"
+STATE = "one decayed sum of item vectors for each half-life, or for each head of a learned model, as at reference_time"
+HALF_LIVES = "those of the recommender when this was made, in seconds; none for a learned model"
+CONTEXTS = "learned model: what the item adds to a user, one vector for each head"
+WEIGHTS = "learned model: the sum of weights behind each vector of state"
 
 item_content = Table(
     "item_content",
@@ -62,6 +64,7 @@ item_vector = Table(
     Column("embedding", Vector, nullable=False),
     Column("valid_from", TIME, nullable=False, comment=VALID_FROM),
     Column("created_at", TIME, nullable=False, server_default=CLOCK, comment=CREATED_AT),
+    Column("contexts", ARRAY(Vector), comment=CONTEXTS),
     PrimaryKeyConstraint("item_id", "model_id"),
     postgresql_partition_by="LIST (model_id)",
     comment="The current vector of each item; partition item_vector_N belongs to model version N.",
@@ -77,6 +80,7 @@ item_vector_history = Table(
     Column("valid_to", TIME, primary_key=True, comment=VALID_TO),
     Column("created_at", TIME, nullable=False, comment=CREATED_AT),
     Column("replaced_at", TIME, nullable=False, comment=REPLACED_AT),
+    Column("contexts", ARRAY(Vector), comment=CONTEXTS),
     postgresql_partition_by="RANGE (valid_to)",
     comment="The item vectors of before; one partition a month.",
 )
@@ -92,6 +96,7 @@ user_vector = Table(
     Column("event_count", BigInteger, nullable=False),
     Column("valid_from", TIME, nullable=False, comment=VALID_FROM),
     Column("created_at", TIME, nullable=False, server_default=CLOCK, comment=CREATED_AT),
+    Column("weights", ARRAY(Double), comment=WEIGHTS),
     PrimaryKeyConstraint("user_id", "model_id"),
     postgresql_partition_by="LIST (model_id)",
     comment="The current vector of each user; partition user_vector_N belongs to model version N.",
@@ -116,6 +121,7 @@ user_vector_history = Table(
         nullable=False,
         comment="the interactions that the next version folded in, with captured_at: reads as of between need them",
     ),
+    Column("weights", ARRAY(Double), comment=WEIGHTS),
     postgresql_partition_by="RANGE (valid_to)",
     comment="The user vectors of before; one partition a month.",
 )

@@ -101,13 +101,13 @@ def users(connection: Connection) -> dict[str, User]:
     return dict(expected)
 
 
-def popularity(connection: Connection, landmark: datetime) -> dict[str, tuple[float, int]]:
+def popularity(connection: Connection, moment: datetime) -> dict[str, tuple[float, int]]:
     """(decayed score, number of events) of every item that somebody met."""
     counted: defaultdict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
     for _, item, kind, value, at in _events(connection):
         score, count = counted[item]
         weight = shop.WEIGHTS[kind] * (1 if value is None else value)
-        decay = 2.0 ** ((at - landmark).total_seconds() / shop.TRENDING_HALF_LIFE)
+        decay = 2.0 ** ((at - moment).total_seconds() / shop.TRENDING_HALF_LIFE)
         counted[item] = (score + weight * decay, count + 1)
     return dict(counted)
 
@@ -178,10 +178,14 @@ def _user_differences(connection: Connection) -> Iterator[str]:
 
 
 def _popularity_differences(connection: Connection) -> Iterator[str]:
-    row = connection.execute("select popularity_landmark from dynrec_data.recommender").fetchone()
+    row = connection.execute("select coalesce(max(reference_time), now()) from dynrec_data.item_popularity").fetchone()
     assert row is not None
     expected = popularity(connection, row[0])
-    rows = connection.execute("select item_id, score, event_count from dynrec_data.item_popularity").fetchall()
+    rows = connection.execute(
+        "select item_id, score * power(2, extract(epoch from reference_time - %s)::float8 / %s), event_count "
+        "from dynrec_data.item_popularity",
+        [row[0], shop.TRENDING_HALF_LIFE],
+    ).fetchall()
     found = {item: (score, count) for item, score, count in rows}
     for item in sorted(expected.keys() | found.keys()):
         (score, count), (score_found, count_found) = expected.get(item, (0.0, 0)), found.get(item, (0.0, 0))

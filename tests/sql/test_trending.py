@@ -107,21 +107,30 @@ def test_interactions_of_the_future_do_not_lead_for_ever(shop: Shop) -> None:
     assert [(item, source) for item, _, source in shop.call("trending", k=2)] == [("2", "trending"), ("1", "fallback")]
 
 
-def test_a_landmark_of_long_ago(shop: Shop) -> None:
+def test_interactions_a_thousand_half_lives_apart(shop: Shop) -> None:
     shop.execute("select dynrec.alter_recommender('shop', options => '{\"trending_half_life\": \"1 hour\"}')")
     shop.drain()
-    shop.execute("update dynrec_data.recommender set popularity_landmark = now() - interval '299 hours'")
+    shop.add_events([Event("u", "3", at(shop) - timedelta(days=4000), "purchase")])
+    shop.drain()
     shop.add_events([Event("u", "1", at(shop), "view"), Event("v", "2", at(shop) - timedelta(hours=1), "purchase")])
     shop.drain()
-    rows = shop.call("trending", k=2)
-    assert [(item, round(score, 1)) for item, score, _ in rows] == [("2", 1.5), ("1", 1.0)]
-    shop.execute("update dynrec_data.recommender set popularity_landmark = now() - interval '301 hours'")
-    shop.execute("select dynrec._maintain()")
+    rows = shop.call("trending", k=3)
+    assert [(item, round(score, 1)) for item, score, _ in rows] == [("2", 1.5), ("1", 1.0), ("3", 0.0)]
+    shop.add_events([Event("u", "3", at(shop), "purchase")])
     shop.drain()
-    assert shop.value("select popularity_landmark > now() - interval '1 minute' from dynrec_data.recommender")
-    rows = shop.call("trending", k=2)
-    assert [(item, round(score, 1)) for item, score, _ in rows] == [("2", 1.5), ("1", 1.0)]
+    rows = shop.call("trending", k=3)
+    assert [(item, round(score, 1)) for item, score, _ in rows] == [("3", 3.0), ("2", 1.5), ("1", 1.0)]
 
+
+def test_the_clock_can_be_set_back(shop: Shop) -> None:
+    past = at(shop) - timedelta(days=300)
+    shop.add_events([Event("u", "1", past - timedelta(days=1), "view"), Event("v", "2", past - timedelta(days=8), "view")])
+    shop.drain()
+    shop.execute("select set_config('dynrec.clock', %s, false)", [past.isoformat()])
+    rows = shop.call("trending", k=2)
+    shop.execute("reset dynrec.clock")
+    assert [item for item, _, _ in rows] == ["1", "2"]
+    assert rows[0][1] / rows[1][1] == pytest.approx(2, rel=1e-6)
 
 def test_as_of(shop: Shop) -> None:
     now = at(shop)

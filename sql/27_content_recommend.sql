@@ -1,9 +1,9 @@
--- Generated recommendations for the plain case: a known user, no filter, no time travel. Every plan is cached.
+-- Generated recommendations from a content space for the plain case: a known user, no filter, no time travel. Every plan is cached.
 
-create or replace function dynrec._recommend_reader() returns text
+create or replace function dynrec._content_recommend_reader() returns text
 language sql immutable
 as $template$ select $body$
-create or replace function dynrec_data.recommend_{id}(for_user text, n int, excluded text[], leave_out_seen boolean)
+create or replace function dynrec_data.recommend_m{model}(for_user text, n int, excluded text[], leave_out_seen boolean)
 returns table (item_id text, rank int, score double precision, source text, model_version int)
 language plpgsql stable
 set search_path from current
@@ -13,7 +13,7 @@ set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = off
 as $$
 declare
-  query vector := dynrec_data.profile_{id}(for_user);
+  query vector := (dynrec_data.query_m{model}(for_user)).query;
 begin
   if query is null then
     return;
@@ -33,5 +33,5 @@ begin
 end
 $$;
 $body$ $template$;
-comment on function dynrec._recommend_reader() is
+comment on function dynrec._content_recommend_reader() is
   'Internal. Template: n personal recommendations, or none where the index or the user''s profile does not give as many: then the long way is taken.';

@@ -1,0 +1,156 @@
+"""Model versions in the database, as workers train and serve them: one function here for each function in sql/.
+
+Every call is one statement and commits by itself. Errors of the driver arrive as errors of dynrec_store.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+from pgvector import Vector
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from dynrec_store.database import translated_errors
+from dynrec_store.queue import Connection, Encoding
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class DerivedModel:
+    """A live model version whose vectors are made of what was published for an item."""
+
+    model_id: int
+    kind: str  # content or learned
+    encoder: str | None
+    family: str | None
+    model: str | None
+    dimension: int
+
+    @property
+    def encoding(self) -> Encoding:
+        """What a content model encodes with."""
+        return Encoding(self.encoder, self.family, self.model, self.dimension, adopted=False)
+
+
+@dataclass(frozen=True)
+class DerivedRow:
+    """What a model makes an item's vectors of; neither text nor vector: the item is gone."""
+
+    item_id: str
+    content: str | None  # for an encoder
+    embedding: Vector | None  # for towers: the content vector
+    numbers: list[float | None] | None  # for towers: features, in the order of their names
+    labels: list[str | None] | None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a worker that trains a model has to know of it."""
+
+    recommender: str
+    recommender_id: int
+    base_model_id: int
+    parent_model_id: int | None
+    data_until: datetime
+    options: dict[str, object]
+    exclude_seen: bool
+
+
+def derived_models(connection: Connection, recommender: str) -> list[DerivedModel]:
+    """The live models whose vectors are derived, in the order in which they have to be."""
+    with translated_errors(), connection.cursor(row_factory=class_row(DerivedModel)) as cursor:
+        return cursor.execute(
+            "select model_id, kind, encoder, family, model, dimension from dynrec._derived_models(%s)", [recommender]
+        ).fetchall()
+
+
+def read_derived(connection: Connection, token: UUID, model: int) -> list[DerivedRow]:
+    """What a model makes the vectors of a lease of."""
+    with translated_errors(), connection.cursor(row_factory=class_row(DerivedRow)) as cursor:
+        return cursor.execute(
+            "select item_id, content, embedding, numbers, labels from dynrec._read_derived(%s, %s)", [token, model]
+        ).fetchall()
+
+
+def publish_derived(
+    connection: Connection,
+    token: UUID,
+    model: int,
+    item_ids: Sequence[str],
+    embeddings: Sequence[Floats | None],
+    contexts: Sequence[Floats],
+) -> dict[str, str]:
+    """Store what a model made of leased items; None removes one. Returns the outcome for each item.
+
+    `contexts`: those of the first item, one for each head, then those of the second, and so on; none for a content
+    model. Outcomes: published, unchanged, removed, superseded (the lease went to another, or the model is retired).
+    """
+    arguments = (
+        token,
+        model,
+        list(item_ids),
+        [None if vector is None else Vector(vector) for vector in embeddings],
+        [Vector(vector) for vector in contexts],
+    )
+    with translated_errors():
+        outcomes = connection.execute(
+            "select item_id, outcome from dynrec._publish_derived(%s, %s, %s, %s::vector[], %s::vector[])", arguments
+        ).fetchall()
+    return dict(cast("list[tuple[str, str]]", outcomes))
+
+
+def release_derived(connection: Connection, token: UUID, item_ids: Sequence[str]) -> int:
+    """End the lease of items that every model has published; returns how many."""
+    with translated_errors():
+        row = connection.execute("select dynrec._release_derived(%s, %s)", [token, list(item_ids)]).fetchone()
+    return cast("tuple[int]", row)[0]
+
+
+def begin_training(connection: Connection, model: int) -> Training:
+    """Take a staged model to train it; InvalidValueError if it does not wait for that."""
+    with translated_errors(), connection.cursor(row_factory=class_row(Training)) as cursor:
+        found = cursor.execute("select * from dynrec._training_begins(%s)", [model]).fetchone()
+    assert found is not None  # noqa: S101  the function raises otherwise
+    return found
+
+
+def fail_training(connection: Connection, model: int, error: str) -> None:
+    """Say why training gave up."""
+    with translated_errors():
+        connection.execute("select dynrec._training_failed(%s, %s)", [model, error])
+
+
+def artefacts(connection: Connection, model: int) -> dict[str, bytes]:
+    """The files of a trained model, by name."""
+    with translated_errors():
+        rows = connection.execute("select name, content from dynrec._model_artefacts(%s)", [model]).fetchall()
+    return dict(cast("list[tuple[str, bytes]]", rows))
+
+
+def store_model(
+    connection: Connection,
+    model: int,
+    dimension: int,
+    *,
+    config: Mapping[str, object],
+    metrics: Mapping[str, object],
+    report: Mapping[str, object],
+    files: Mapping[str, bytes],
+) -> None:
+    """Store a trained model, which begins its backfill."""
+    arguments = (model, dimension, Jsonb(config), Jsonb(metrics), Jsonb(report), list(files), list(files.values()))
+    with translated_errors():
+        connection.execute("select dynrec._store_model(%s, %s, %s, %s, %s, %s, %s)", arguments)
+
+
+def finish_backfills(connection: Connection) -> int:
+    """Let models whose backfill is complete answer in the shadow; returns how many."""
+    with translated_errors():
+        row = connection.execute("select dynrec._finish_backfills()").fetchone()
+    return cast("tuple[int]", row)[0]

@@ -1,0 +1,75 @@
+"""Model versions, what they were made of, and when they answered."""
+
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Identity, Index, Integer, LargeBinary, Table, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from dynrec_store.tables.base import NOW, TIME, metadata
+from dynrec_store.tables.declared import encoder, recommender
+
+STATES = (
+    "staged -> training -> backfilling -> shadow -> active <-> standby -> retired; failed: training gave up; "
+    "a new encoder needs no training"
+)
+
+model_version = Table(
+    "model_version",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("recommender_id", Integer, ForeignKey(recommender.c.id, ondelete="CASCADE"), nullable=False),
+    Column("encoder", Text, ForeignKey(encoder.c.name), comment="null: vectors come from the application"),
+    Column("dimension", Integer, nullable=False, comment="of the item vectors; 0 until the model is trained"),
+    Column("state", Text, nullable=False, comment=STATES),
+    Column("created_at", TIME, nullable=False, server_default=NOW),
+    Column(
+        "kind",
+        Text,
+        nullable=False,
+        server_default=text("'content'"),
+        comment="content: vectors are the encoder's; learned: trained on the interactions",
+    ),
+    Column(
+        "base_model_id",
+        Integer,
+        ForeignKey("dynrec_data.model_version.id"),
+        comment="learned: the content model whose vectors its towers read",
+    ),
+    Column("parent_model_id", Integer, comment="the model that training went on from"),
+    Column("data_from", TIME, comment="interactions from here on were learned from"),
+    Column("data_until", TIME, comment="data cut-off: interactions before it were learned from"),
+    Column("options", JSONB, nullable=False, server_default=text("'{}'"), comment="of training"),
+    Column("config", JSONB, nullable=False, server_default=text("'{}'"), comment="what SQL serves the model with"),
+    Column("metrics", JSONB, nullable=False, server_default=text("'{}'"), comment="on the validation period"),
+    Column("report", JSONB, nullable=False, server_default=text("'{}'"), comment="what cleaning dropped and clipped"),
+    Column("error", Text, comment="why training failed"),
+    Column("stored_at", TIME, comment="when its backfill began"),
+    Column("refreshed_at", TIME, comment="when the features that move with time were last read for all items"),
+    CheckConstraint(
+        "state in ('staged', 'training', 'failed', 'backfilling', 'shadow', 'active', 'standby', 'retired')",
+        name="state",
+    ),
+    CheckConstraint("kind in ('content', 'learned')", name="kind"),
+    comment="One vector space of a recommender; its vectors lie in partitions of their own.",
+)
+
+model_artefact = Table(
+    "model_artefact",
+    metadata,
+    Column("model_id", Integer, ForeignKey(model_version.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False, comment="safetensors, skops or JSON: nothing that executes code"),
+    comment="The files of a trained model: weights, and what was fitted to prepare its features.",
+)
+
+model_activation = Table(
+    "model_activation",
+    metadata,
+    Column("recommender_id", Integer, ForeignKey(recommender.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("activated_at", TIME, primary_key=True, comment="from then on this model answers"),
+    Column("model_id", Integer, nullable=False),
+    Index(
+        "model_activation_model",
+        "model_id",
+        info={"comment": "rollback_model, reads as of a moment: which model answered when"},
+    ),
+    comment="Which model version answered since when: promotions and rollbacks.",
+)

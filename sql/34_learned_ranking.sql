@@ -1,0 +1,176 @@
+-- Generated ranking of a learned model, R = h(U, I'): the inner product, and what cannot go into one: momentary popularity and repeats.
+
+create or replace function dynrec._learned_ranker() returns text
+language sql immutable
+as $template$ select $body$
+create or replace function dynrec_data.rates_m{model}(known_at timestamptz)
+returns table (item_id text, event_count bigint, rates double precision[])
+language sql stable
+set search_path from current
+as $$
+  select e.item_id, count(*), array[
+    sum(e.wanted * dynrec._decay(dynrec._age(known_at, e.occurred_at), (dynrec._rate_half_lives())[1])),
+    sum(e.wanted * dynrec._decay(dynrec._age(known_at, e.occurred_at), (dynrec._rate_half_lives())[2])),
+    sum(e.wanted * dynrec._decay(dynrec._age(known_at, e.occurred_at), (dynrec._rate_half_lives())[3])),
+    sum(e.wanted * dynrec._decay(dynrec._age(known_at, e.occurred_at), (dynrec._rate_half_lives())[4])),
+    sum(e.wanted * dynrec._decay(dynrec._age(known_at, e.occurred_at), (dynrec._rate_half_lives())[5]))]
+  from (
+    select i.item_id, i.occurred_at, (dynrec_data.kind_weight_{id}(i.kind, 1) > 0)::int as wanted
+    from dynrec_data.interactions_all_{id}() i where i.occurred_at <= known_at
+  ) e
+  group by e.item_id
+$$;
+create or replace function dynrec_data.nobody_m{model}(context int) returns vector
+language sql immutable
+set search_path from current
+as $$ select dynrec._zero({dimension} - 1) || array[({bias_weight})[context]]::vector $$;
+create or replace function dynrec_data.popular_m{model}(known_at timestamptz)
+returns table (slot int, item_id text, rate double precision)
+language sql stable
+set search_path from current
+as $$
+  with past as materialized (
+    select r.item_id, s.slot, r.rates[s.slot] as rate, row_number() over (partition by s.slot order by r.rates[s.slot] desc, r.item_id) as place
+    from dynrec_data.rates_m{model}(known_at) r, generate_series(1, 5) s (slot) where known_at is not null
+  )
+  select p.slot, p.item_id, p.rate from past p where p.place <= 50
+  union all
+  select s.slot, p.item_id, p.rates[s.slot] * dynrec._decay(dynrec._age(dynrec._now(), p.reference_time), (dynrec._rate_half_lives())[s.slot])
+  from (
+    (select 1 as slot, p.* from dynrec_data.item_popularity p where p.recommender_id = {id} and p.rate_keys is not null order by p.rate_keys[1] desc limit 50)
+    union all
+    (select 2, p.* from dynrec_data.item_popularity p where p.recommender_id = {id} and p.rate_keys is not null order by p.rate_keys[2] desc limit 50)
+    union all
+    (select 3, p.* from dynrec_data.item_popularity p where p.recommender_id = {id} and p.rate_keys is not null order by p.rate_keys[3] desc limit 50)
+    union all
+    (select 4, p.* from dynrec_data.item_popularity p where p.recommender_id = {id} and p.rate_keys is not null order by p.rate_keys[4] desc limit 50)
+    union all
+    (select 5, p.* from dynrec_data.item_popularity p where p.recommender_id = {id} and p.rate_keys is not null order by p.rate_keys[5] desc limit 50)
+  ) p, lateral (select p.slot) s
+  where known_at is null
+$$;
+create or replace function dynrec_data.ranked_m{model}(item_ids text[], query vector, context int, for_user text, tops double precision[], known_at timestamptz)
+returns table (item_id text, score double precision, is_new boolean)
+language sql stable
+set search_path from current
+as $$
+  with past as materialized (
+    select r.* from dynrec_data.rates_m{model}(known_at) r where known_at is not null
+  ), met as materialized (
+    select i.item_id, count(*) as times, max(i.occurred_at) as last_at
+    from dynrec_data.interactions_{id}(array[for_user]) i where i.occurred_at <= coalesce(known_at, 'infinity') group by i.item_id
+  )
+  select c.item_id, -(c.embedding <#> coalesce(query, dynrec_data.nobody_m{model}(context)))
+      + case when coalesce(p.event_count, 0) < 1 or p.rates is null then ({cold})[context]
+        else ({popularity_weight})[context] * ln(
+          mix.ture[1][context] * (greatest(p.rates[1], 0) + 0.5) / (tops[1] + 0.5) + mix.ture[2][context] * (greatest(p.rates[2], 0) + 0.5) / (tops[2] + 0.5)
+          + mix.ture[3][context] * (greatest(p.rates[3], 0) + 0.5) / (tops[3] + 0.5) + mix.ture[4][context] * (greatest(p.rates[4], 0) + 0.5) / (tops[4] + 0.5)
+          + mix.ture[5][context] * (greatest(p.rates[5], 0) + 0.5) / (tops[5] + 0.5)) end
+      + case when met.item_id is null then 0 else ({repeat_base})[context] + {repeat_count} * ln(1.0 + met.times)
+        + {repeat_recency} * ln(1 + dynrec._age(coalesce(known_at, dynrec._now()), met.last_at) / 86400) end,
+    coalesce(p.event_count, 0) < 1
+  from (
+    select i.item_id, case when known_at is null
+      then (select v.embedding from dynrec_data.item_vector_{model} v where v.item_id = i.item_id)
+      else dynrec_data.vector_known_m{model}(i.item_id, known_at) end as embedding
+    from unnest(item_ids) as i (item_id)
+  ) c
+  left join lateral (
+    select n.event_count, dynrec._rates_at(n.rates, n.reference_time, dynrec._now()) as rates
+    from dynrec_data.item_popularity n where known_at is null and n.recommender_id = {id} and n.item_id = c.item_id
+    union all
+    select p.event_count, p.rates from past p where p.item_id = c.item_id
+  ) p on true
+  left join met on met.item_id = c.item_id
+  cross join (select {mixture} as ture) mix
+  where c.embedding is not null
+$$;
+create or replace function dynrec_data.tops_m{model}(rates double precision[], slots int[]) returns double precision[]
+language sql immutable
+set search_path from current
+as $$
+  select array_agg(coalesce(t.mean, 0) order by s.slot)
+  from generate_series(1, 5) s (slot)
+  left join (select p.slot, avg(greatest(p.rate, 0)) as mean from unnest(slots, rates) as p (slot, rate) group by p.slot) t using (slot)
+$$;
+$body$ $template$;
+comment on function dynrec._learned_ranker() is
+  'Internal. Template: the 50 most popular items by half-life, and the scores of candidates: the inner product of query and embedding, plus a weight times '
+  'ln(sum over half-lives of mixture * (rate + 1/2) / (mean rate of the top 50 + 1/2)), or a constant for an item that nobody has met, plus a term for items that the user has met.';
+
+create or replace function dynrec._learned_recommend_reader() returns text
+language sql immutable
+as $template$ select $body$
+create or replace function dynrec_data.recommend_m{model}(for_user text, n int, excluded text[], leave_out_seen boolean)
+returns table (item_id text, rank int, score double precision, source text, model_version int)
+language plpgsql stable
+set search_path from current
+set hnsw.iterative_scan = 'strict_order'
+set hnsw.ef_search = {probe}
+set plan_cache_mode = 'force_generic_plan'
+set enable_seqscan = off
+as $$
+declare
+  asked record;
+begin
+  select q.* into asked from dynrec_data.query_m{model}(for_user) q;
+  if asked.query is null then
+    return;
+  end if;
+  return query
+    with met as materialized (
+      select i.item_id, max(i.occurred_at) as last_at from dynrec_data.interactions_{id}(array[for_user]) i group by i.item_id
+    ), nearest as materialized (
+      select v.item_id from dynrec_data.item_vector_{model} v
+      where not (v.item_id in (select e from unnest(excluded) e where e is not null))
+        and not (leave_out_seen and v.item_id in (select m.item_id from met m))
+        and exists (select from {items} i where i.{key} = v.item_id::{key_type})
+      order by v.embedding::vector({dimension}) <#> asked.query
+      limit greatest({candidates}, 3 * n)
+    ), popular as materialized (
+      select p.* from dynrec_data.popular_m{model}(null) p
+    ), candidate as materialized (
+      select f.item_id, min(f.place) as place from (
+        select x.item_id, 1 as place from nearest x
+        union all
+        select p.item_id, 2 from popular p
+        union all
+        (select m.item_id, 3 from met m where not leave_out_seen order by m.last_at desc limit 200)
+      ) f
+      where f.place = 1 or not (f.item_id in (select e from unnest(excluded) e where e is not null))
+        and not (leave_out_seen and f.item_id in (select m.item_id from met m))
+        and exists (select from {items} i where i.{key} = case when pg_input_is_valid(f.item_id, '{key_type}') then f.item_id::{key_type} end)
+      group by f.item_id
+    ), ranked as materialized (
+      select r.*, row_number() over (order by r.score desc, r.item_id) as place, row_number() over (partition by r.is_new order by r.score desc, r.item_id) as among
+      from dynrec_data.ranked_m{model}(array(select c.item_id from candidate c), asked.query, asked.context, for_user,
+        dynrec_data.tops_m{model}(array(select p.rate from popular p), array(select p.slot from popular p)), null) r
+    ), chosen as (
+      select r.*, dynrec._held_place(r.place, r.among, r.is_new, n, dynrec._held_slots(n, {exploration}, for_user)) as held
+      from ranked r order by held, r.is_new desc limit n
+    )
+    select r.item_id, (row_number() over (order by r.held, r.is_new desc))::int, r.score,
+      case c.place when 1 then 'personal' when 2 then 'trending' else 'repeat' end, {model}
+    from chosen r join candidate c using (item_id)
+    where (select count(*) from chosen) = n
+    order by 2;
+end
+$$;
+$body$ $template$;
+comment on function dynrec._learned_recommend_reader() is
+  'Internal. Template: n recommendations of a learned model for the plain case, or none where the user or enough candidates are unknown: then the long way is taken.';
+
+create or replace function dynrec._held_slots(n int, exploration double precision, for_user text) returns int
+language sql stable
+set search_path from current
+as $$
+  select floor(n * exploration + (hashtext(coalesce(for_user, '') || to_char(dynrec._now() at time zone 'UTC', 'YYYY-MM-DD'))::bigint + 2147483648) / 4294967296.0)::int
+$$;
+comment on function dynrec._held_slots(int, double precision, text) is
+  'Internal. How many of n places are held for items that nobody has met: n * exploration, rounded up or down by user and day.';
+
+create or replace function dynrec._held_place(place bigint, among bigint, is_new boolean, n int, slots int) returns bigint
+language sql immutable parallel safe
+as $$ select case when is_new and among <= slots then least(place, n - slots + among) else place end $$;
+comment on function dynrec._held_place(bigint, bigint, boolean, int, int) is
+  'Internal. The place of a candidate in a list of n whose last slots are held for the best of the items that nobody has met.';
