@@ -1,0 +1,74 @@
+"""A fitted model, and its form at rest: safetensors and JSON, nothing that runs when it is read."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from workers.learning.history import ValueScale
+from workers.learning.settings import Settings
+from workers.learning.towers import Shape
+from workers.learning.training import Towers
+
+TENSORS = "towers.safetensors"
+DESCRIPTION = "model.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Towers as fitted, with all that serving and training on need to know."""
+
+    tensors: dict[str, Tensor]
+    shape: Shape
+    settings: Settings
+    values: ValueScale
+    items: tuple[str, ...]  # whose identity is in which row
+    met: tuple[bool, ...]  # whether training met the item; others are served by content alone
+    kinds: tuple[str, ...]
+    trained_until: float  # seconds, as in TrainingData.occurred_at
+    config: dict[str, Any]  # the literals of the SQL that serves it
+    metrics: dict[str, Any]  # of the validation period
+
+    def towers(self) -> Towers:
+        """Return the towers, ready to be asked."""
+        towers = Towers(self.shape, self.settings)
+        towers.load_state_dict(self.tensors)
+        return towers.eval()
+
+
+def to_artefacts(model: Model) -> dict[str, bytes]:
+    """Return the model's files by name."""
+    description = {
+        "shape": asdict(model.shape),
+        "settings": asdict(model.settings),
+        "values": asdict(model.values),
+        "items": model.items,
+        "met": model.met,
+        "kinds": model.kinds,
+        "trained_until": model.trained_until,
+        "config": model.config,
+        "metrics": model.metrics,
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.tensors.items()}
+    return {TENSORS: save(tensors), DESCRIPTION: json.dumps(description).encode()}
+
+
+def from_artefacts(artefacts: dict[str, bytes]) -> Model:
+    """Return the model that `to_artefacts` took apart; tensors are equal bit by bit."""
+    description = json.loads(artefacts[DESCRIPTION])
+    shape = description["shape"]
+    settings = description["settings"]
+    return Model(
+        tensors=load(artefacts[TENSORS]),
+        shape=Shape(**{**shape, "code_sizes": tuple(shape["code_sizes"])}),
+        settings=Settings(**{**settings, "decays": tuple(settings["decays"])}),
+        values=ValueScale(**description["values"]),
+        items=tuple(description["items"]),
+        met=tuple(description["met"]),
+        kinds=tuple(description["kinds"]),
+        trained_until=description["trained_until"],
+        config=description["config"],
+        metrics=description["metrics"],
+    )

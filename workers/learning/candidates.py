@@ -1,0 +1,146 @@
+"""Candidates of past calls, as recommend() would have gathered them, with all that the score looks at."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from workers.learning.data import Flags, Floats, Integers
+from workers.learning.examples import Examples, ranges
+from workers.learning.history import history_batch
+from workers.learning.popularity import DAY, rates_at, relative
+from workers.learning.ranking import Candidates
+from workers.learning.training import Arrays, Towers
+
+NEAREST = 200  # by inner product
+TRENDING = 50  # of each of the rates at a day, a week and a month
+OWN = 50  # the user's last items, where items may come again
+BATCH = 128  # calls
+
+
+@torch.no_grad()
+def gather(
+    towers: Towers, arrays: Arrays, examples: Examples, *, targets: bool
+) -> Iterator[tuple[Candidates, Integers]]:
+    """Yield batches of candidates and their items (B, K), -1 where padded; examples must come in order of time.
+
+    `arrays` hold what is known by then and may reach beyond what the towers learned from. `targets` adds the targets
+    to the candidates: for fitting, never for measuring.
+    """
+    rates = rates_at(arrays.data, examples.moment)
+    for batch in examples.batches(BATCH):
+        yield _batch(towers, arrays, batch, np.stack([next(rates) for _ in range(len(batch))]), targets=targets)
+
+
+def _batch(
+    towers: Towers, arrays: Arrays, examples: Examples, rates: Floats, *, targets: bool
+) -> tuple[Candidates, Integers]:
+    items = arrays.vectors(towers, float(examples.moment[0]))
+    history = history_batch(arrays.histories, examples, arrays.values)
+    heads = towers.users.full_pass(items, history)
+    learned, content, bias = towers.users.queries(heads, history.context)
+    score = (learned @ items.item.T + content @ items.content.T + bias[:, None] * items.bias).numpy()
+    times, last = _met(arrays, examples, score.shape[1])
+    allowed = times == 0 if arrays.data.exclude_seen else np.ones_like(times, dtype=np.bool_)
+    chosen = _chosen(np.where(allowed, score, -np.inf), rates, allowed)
+    if not arrays.data.exclude_seen:
+        _add_own(chosen, last)
+    if targets:
+        chosen[examples.target_row(), examples.target] = True
+    item, padding = _padded(chosen)
+    at = np.arange(len(examples))[:, None]
+    gate = towers.users.gates()[:, history.context].T  # (B, H + 2)
+    tables = [items.item] * (len(heads) - 1) + [items.content]
+    products = [torch.einsum("bd,bkd->bk", head, table[item]) for head, table in zip(heads, tables, strict=True)]
+    products = [*products, items.bias[torch.from_numpy(item)]]
+    row, column = _targets(examples, item, padding)
+    days = (examples.moment[:, None] - last[at, item]) / DAY
+    candidates = Candidates(
+        context=history.context,
+        products=torch.stack(products, dim=2) * gate[:, None, :],
+        rates=torch.from_numpy(np.stack([relative(rate)[few] for rate, few in zip(rates, item, strict=True)])),
+        cold=torch.from_numpy(rates[at, item, -1] == 0),
+        times_met=torch.from_numpy(times[at, item].astype(np.float32)),
+        days_since=torch.from_numpy(np.where(np.isfinite(days), days, 0.0).astype(np.float32)),
+        allowed=torch.from_numpy(~padding),
+        target_row=torch.from_numpy(row),
+        target_column=torch.from_numpy(column),
+        weight=torch.from_numpy(examples.weight),
+    )
+    return candidates, np.where(padding, -1, item)
+
+
+def _chosen(score: Floats, rates: Floats, allowed: Flags) -> Flags:
+    """Return which items are candidates (B, N)."""
+    chosen = np.zeros(score.shape, dtype=np.bool_)
+    _mark_highest(chosen, score, NEAREST)
+    for half_life in (1, 2, 3):
+        _mark_highest(chosen, rates[:, :, half_life], TRENDING)
+    return chosen & allowed
+
+
+def _mark_highest(chosen: Flags, score: Floats | NDArray[np.float64], count: int) -> None:
+    count = min(count, score.shape[1])
+    highest = np.argpartition(-score, count - 1, axis=1)[:, :count]
+    np.put_along_axis(chosen, highest, values=True, axis=1)
+
+
+def _add_own(chosen: Flags, last: NDArray[np.float64]) -> None:
+    own = np.zeros_like(chosen)
+    _mark_highest(own, last, OWN)
+    chosen |= own & np.isfinite(last)
+
+
+def _met(arrays: Arrays, examples: Examples, items: int) -> tuple[Integers, NDArray[np.float64]]:
+    """Return how often (B, N) and when last (-inf: never) each user had met each item."""
+    start = arrays.histories.start[examples.user]
+    length = examples.end - start
+    place = ranges(start, length)
+    item, row = arrays.histories.item[place], np.repeat(np.arange(len(examples)), length)
+    place, item, row = place[item >= 0], item[item >= 0], row[item >= 0]
+    times = np.zeros((len(examples), items), dtype=np.int64)
+    np.add.at(times, (row, item), 1)
+    last = np.full((len(examples), items), -np.inf)
+    last[row, item] = arrays.histories.occurred_at[place]  # ascending: the latest stays
+    return times, last
+
+
+def _padded(chosen: Flags) -> tuple[Integers, Flags]:
+    """Return the items (B, K) of each row's candidates, ascending, and where there is padding."""
+    width = max(int(chosen.sum(axis=1).max()), 1)
+    order = np.argsort(~chosen, axis=1, kind="stable")[:, :width]
+    return order, ~np.take_along_axis(chosen, order, axis=1)
+
+
+def _targets(examples: Examples, item: Integers, padding: Flags) -> tuple[Integers, Integers]:
+    """Return row and column of each target that is among the candidates."""
+    row = examples.target_row()
+    place = np.full((len(item), int(max(item.max(), examples.target.max())) + 1), -1)
+    np.put_along_axis(place, item, np.where(padding, -1, np.arange(item.shape[1])), axis=1)
+    column = place[row, examples.target]
+    return row[column >= 0], column[column >= 0]
+
+
+def together(batches: list[Candidates]) -> Candidates:
+    """Return all batches as one, padded to the widest."""
+    width = max(batch.allowed.shape[1] for batch in batches)
+    sizes = np.cumsum([0, *(len(batch.context) for batch in batches)])
+
+    def padded(name: str) -> torch.Tensor:
+        parts = [getattr(batch, name) for batch in batches]
+        pads = [[0, 0] * (part.dim() - 2) + [0, width - part.shape[1]] for part in parts]
+        return torch.cat([torch.nn.functional.pad(part, pad) for part, pad in zip(parts, pads, strict=True)])
+
+    return Candidates(
+        context=torch.cat([batch.context for batch in batches]),
+        products=padded("products"),
+        rates=padded("rates"),
+        cold=padded("cold"),
+        times_met=padded("times_met"),
+        days_since=padded("days_since"),
+        allowed=padded("allowed"),
+        target_row=torch.cat([batch.target_row + int(size) for batch, size in zip(batches, sizes[:-1], strict=True)]),
+        target_column=torch.cat([batch.target_column for batch in batches]),
+        weight=torch.cat([batch.weight for batch in batches]),
+    )

@@ -1,0 +1,55 @@
+"""The numbers that the SQL of recommend() is made of."""
+
+from typing import Any
+
+import torch
+
+from workers.learning.examples import COUNT_EDGES, GAP_EDGES
+from workers.learning.history import ValueScale
+from workers.learning.ranking import Ranking
+from workers.learning.settings import Settings
+from workers.learning.towers import UserTower
+
+HEAD_NAMES = ("long", "middle", "short")
+
+
+@torch.no_grad()
+def config_of(
+    users: UserTower, ranking: Ranking, settings: Settings, values: ValueScale, kinds: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return the serving form of a model; its tables have a number for each context, gap bucket * 5 + count bucket."""
+    gates = users.gates() * ranking.gate().exp()  # (H + 2, X)
+    weights = users.kind_weight.tolist()
+    return {
+        "learned": settings.learned,
+        "content": settings.content,
+        "dimension": settings.learned + settings.content + 1,
+        "heads": [
+            *(
+                {"name": name, "decay": decay}
+                for name, decay in zip(head_names(settings), settings.decays, strict=True)
+            ),
+            {"name": "content", "decay": settings.content_decay},
+        ],
+        "kind_weights": {**dict(zip(kinds, weights, strict=True)), "*": 1.0},
+        "value": {"mean": values.mean, "scale": values.scale, "slope": float(users.value_slope)},
+        "gap_edges": list(GAP_EDGES),
+        "count_edges": list(COUNT_EDGES),
+        "gates": gates[:-1].tolist(),
+        "bias_weight": gates[-1].tolist(),
+        "popularity_weight": ranking.popularity()[0].tolist(),
+        "mixture": ranking.mixture().softmax(dim=0).tolist(),
+        "cold": ranking.cold()[0].tolist(),
+        "repeat_base": ranking.repeat()[0].tolist(),
+        "repeat_count": float(ranking.repeat_count),
+        "repeat_recency": float(ranking.repeat_recency),
+        "exploration": settings.exploration,
+        "candidates": settings.candidates,
+    }
+
+
+def head_names(settings: Settings) -> tuple[str, ...]:
+    """Return a name for each learned head, from the slowest."""
+    if len(settings.decays) == len(HEAD_NAMES):
+        return HEAD_NAMES
+    return tuple(f"head_{number}" for number in range(1, len(settings.decays) + 1))

@@ -1,0 +1,110 @@
+"""The score of candidates: gated inner products, momentary popularity, cold items and repeats, with learned weights.
+
+score = sum_h gate_h[x] <n_h, v> + gate_content[x] <n_c, p> + bias_weight[x] b
+        + popularity_weight[x] * ln(sum_k mixture_k[x] r_k)      or, for an item nobody has met, cold[x]
+        + repeat_base[x] + repeat_count ln(1 + m) + repeat_recency ln(1 + days)   for an item that the user met
+
+Everything but the inner products is fitted here, on what came after the period that the towers had learned from.
+Shapes: B examples, K candidates, H learned heads, X contexts.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from workers.learning.examples import CONTEXTS, COUNT_EDGES
+from workers.learning.objective import NEVER, softmax_loss
+from workers.learning.popularity import HALF_LIVES
+
+STEPS = 60  # of L-BFGS
+CAUTION = 2e-3  # penalty that keeps contexts alike unless the examples say otherwise
+COUNTS = len(COUNT_EDGES) + 1
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What is known of K candidates for each of B calls."""
+
+    context: Tensor  # (B,)
+    products: Tensor  # (B, K, H + 2): inner products with heads, content and bias, gated as trained
+    rates: Tensor  # (B, K, half-lives): relative popularity
+    cold: Tensor  # (B, K): whether nobody has met it
+    times_met: Tensor  # (B, K): by the user
+    days_since: Tensor  # (B, K): since the user last met it
+    allowed: Tensor  # (B, K): False for padding and what is not to be recommended
+    target_row: Tensor
+    target_column: Tensor
+    weight: Tensor  # (B,)
+
+
+class ByContext(nn.Module):
+    """Numbers (n, X), one for all contexts plus one for the gap and one for the count."""
+
+    def __init__(self, initial: list[float]) -> None:
+        super().__init__()
+        n = len(initial)
+        self.base = nn.Parameter(torch.tensor(initial))
+        self.gap = nn.Parameter(torch.zeros(n, CONTEXTS // COUNTS))
+        self.count = nn.Parameter(torch.zeros(n, COUNTS))
+
+    def forward(self) -> Tensor:
+        """Return the table (n, X)."""
+        return (self.base[:, None, None] + self.gap[:, :, None] + self.count[:, None, :]).flatten(1)
+
+    def departure(self) -> Tensor:
+        """Return how much contexts differ."""
+        return self.gap.square().sum() + self.count.square().sum()
+
+
+class Ranking(nn.Module):
+    """The learned weights of the score."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.gate = ByContext([0.0] * (heads + 2))  # logarithms of factors on the gates of the towers
+        self.popularity = ByContext([0.3])
+        self.mixture = ByContext([0.0] * len(HALF_LIVES))  # before softmax
+        self.cold = ByContext([-1.0])
+        self.repeat = ByContext([0.0])
+        self.repeat_count = nn.Parameter(torch.zeros(()))
+        self.repeat_recency = nn.Parameter(torch.zeros(()))
+
+    def forward(self, candidates: Candidates) -> Tensor:
+        """Return scores (B, K)."""
+        x = candidates.context
+        gate = self.gate().exp()[:, x].T  # (B, H + 2)
+        score = torch.einsum("bkh,bh->bk", candidates.products, gate)
+        mixture = self.mixture().softmax(dim=0)[:, x].T  # (B, half-lives)
+        popularity = (
+            torch.einsum("bkr,br->bk", candidates.rates, mixture).clamp(min=1e-9).log()
+            * self.popularity()[0, x][:, None]
+        )
+        score = score + torch.where(candidates.cold, self.cold()[0, x][:, None], popularity)
+        repeat = (
+            self.repeat()[0, x][:, None]
+            + self.repeat_count * candidates.times_met.log1p()
+            + self.repeat_recency * candidates.days_since.log1p()
+        )
+        score = score + torch.where(candidates.times_met > 0, repeat, 0.0)
+        return score.masked_fill(~candidates.allowed, NEVER)
+
+    def departure(self) -> Tensor:
+        """Return how much contexts differ, all weights together."""
+        tables = (self.gate, self.popularity, self.mixture, self.cold, self.repeat)
+        return torch.stack([table.departure() for table in tables]).sum() + self.gate.base.square().sum()
+
+
+def fit_ranking(ranking: Ranking, candidates: Candidates) -> None:
+    """Fit the weights to the candidates' targets."""
+    optimizer = torch.optim.LBFGS(ranking.parameters(), max_iter=STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        scores = ranking(candidates)
+        loss = softmax_loss(scores, candidates.target_row, candidates.target_column, candidates.weight)
+        loss = loss + CAUTION * ranking.departure()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]

@@ -1,0 +1,37 @@
+"""Hyper-parameters."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Defaults that are meant to hold on any data; chosen on validation periods."""
+
+    learned: int = 128  # dimension of the learned vectors
+    content: int = 64  # principal components of the encoder's vectors
+    decays: tuple[float, ...] = (1.0, 0.93, 0.6)  # of the learned heads, for each later turn
+    content_decay: float = 0.93
+    numbers_rank: int = 8  # of the map from numbers to vectors
+    identity_dropout: float = 0.1  # share of items that stand for nobody's, batch by batch
+    dropout: float = 0.2  # of users' vectors
+    history_dropout: float = 0.6  # up to this share of a history is left out
+    recent: int = 64  # interactions of a history that training always sees
+    older: int = 64  # and how many stand for all before them
+    epochs: int = 6
+    patience: int = 2  # epochs without a better validation before training stops
+    batch: int = 256  # examples
+    rate: float = 1e-3  # step of AdamW
+    pull: float = 0.3  # decoupled decay towards the initial values
+    recency: float = 3.0  # the last example weighs e^this times as much as the first
+    examples: int = 20_000  # of each sort in an epoch
+    validation: float = 1 / 9  # share of the interactions, the last ones
+    snapshots: int = 20  # moments with a longer horizon
+    full_softmax: int = 12_000  # items up to which the loss looks at all of them
+    negatives: int = 4_096  # sampled where it does not
+    ease_items: int = 8_000  # the most popular of them start from EASE
+    ease_penalty: float = 500.0
+    fewest_interactions: int = 200  # with fewer there is no validation period, and nothing is trained
+    validated: int = 2_000  # examples of each sort that the ranking is fitted to and an epoch is measured on
+    exploration: float = 0.0  # share of a list that is held for items nobody has met
+    candidates: int = 200  # nearest items that are ranked
+    seed: int = 0
