@@ -8,11 +8,13 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from workers.learning.history import ValueScale
+from workers.learning.ranking import Ranking
 from workers.learning.settings import Settings
 from workers.learning.towers import Shape
 from workers.learning.training import Towers
 
-TENSORS = "towers.safetensors"
+TOWERS = "towers.safetensors"
+RANKING = "ranking.safetensors"
 DESCRIPTION = "model.json"
 
 
@@ -20,7 +22,8 @@ DESCRIPTION = "model.json"
 class Model:
     """Towers as fitted, with all that serving and training on need to know."""
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor]  # of the towers
+    ranking_tensors: dict[str, Tensor]
     shape: Shape
     settings: Settings
     values: ValueScale
@@ -37,6 +40,12 @@ class Model:
         towers.load_state_dict(self.tensors)
         return towers.eval()
 
+    def ranking(self) -> Ranking:
+        """Return the ranking."""
+        ranking = Ranking(len(self.settings.decays))
+        ranking.load_state_dict(self.ranking_tensors)
+        return ranking
+
 
 def to_artefacts(model: Model) -> dict[str, bytes]:
     """Return the model's files by name."""
@@ -51,8 +60,11 @@ def to_artefacts(model: Model) -> dict[str, bytes]:
         "config": model.config,
         "metrics": model.metrics,
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.tensors.items()}
-    return {TENSORS: save(tensors), DESCRIPTION: json.dumps(description).encode()}
+    return {
+        TOWERS: _packed(model.tensors),
+        RANKING: _packed(model.ranking_tensors),
+        DESCRIPTION: json.dumps(description, allow_nan=False).encode(),
+    }
 
 
 def from_artefacts(artefacts: dict[str, bytes]) -> Model:
@@ -61,7 +73,8 @@ def from_artefacts(artefacts: dict[str, bytes]) -> Model:
     shape = description["shape"]
     settings = description["settings"]
     return Model(
-        tensors=load(artefacts[TENSORS]),
+        tensors=load(artefacts[TOWERS]),
+        ranking_tensors=load(artefacts[RANKING]),
         shape=Shape(**{**shape, "code_sizes": tuple(shape["code_sizes"])}),
         settings=Settings(**{**settings, "decays": tuple(settings["decays"])}),
         values=ValueScale(**description["values"]),
@@ -72,3 +85,7 @@ def from_artefacts(artefacts: dict[str, bytes]) -> Model:
         config=description["config"],
         metrics=description["metrics"],
     )
+
+
+def _packed(tensors: dict[str, Tensor]) -> bytes:
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})

@@ -20,22 +20,18 @@ BATCH = 128  # calls
 
 
 @torch.no_grad()
-def gather(
-    towers: Towers, arrays: Arrays, examples: Examples, *, targets: bool
-) -> Iterator[tuple[Candidates, Integers]]:
+def gather(towers: Towers, arrays: Arrays, examples: Examples) -> Iterator[tuple[Candidates, Integers]]:
     """Yield batches of candidates and their items (B, K), -1 where padded; examples must come in order of time.
 
-    `arrays` hold what is known by then and may reach beyond what the towers learned from. `targets` adds the targets
-    to the candidates: for fitting, never for measuring.
+    `arrays` hold what is known by then and may reach beyond what the towers learned from. Targets that recommend()
+    would not have looked at are no candidates either: added, they would teach the ranking to distrust the vectors.
     """
     rates = rates_at(arrays.data, examples.moment)
     for batch in examples.batches(BATCH):
-        yield _batch(towers, arrays, batch, np.stack([next(rates) for _ in range(len(batch))]), targets=targets)
+        yield _batch(towers, arrays, batch, np.stack([next(rates) for _ in range(len(batch))]))
 
 
-def _batch(
-    towers: Towers, arrays: Arrays, examples: Examples, rates: Floats, *, targets: bool
-) -> tuple[Candidates, Integers]:
+def _batch(towers: Towers, arrays: Arrays, examples: Examples, rates: Floats) -> tuple[Candidates, Integers]:
     items = arrays.vectors(towers, float(examples.moment[0]))
     history = history_batch(arrays.histories, examples, arrays.values)
     heads = towers.users.full_pass(items, history)
@@ -46,8 +42,6 @@ def _batch(
     chosen = _chosen(np.where(allowed, score, -np.inf), rates, allowed)
     if not arrays.data.exclude_seen:
         _add_own(chosen, last)
-    if targets:
-        chosen[examples.target_row(), examples.target] = True
     item, padding = _padded(chosen)
     at = np.arange(len(examples))[:, None]
     gate = towers.users.gates()[:, history.context].T  # (B, H + 2)
@@ -59,8 +53,8 @@ def _batch(
     candidates = Candidates(
         context=history.context,
         products=torch.stack(products, dim=2) * gate[:, None, :],
-        rates=torch.from_numpy(np.stack([relative(rate)[few] for rate, few in zip(rates, item, strict=True)])),
-        cold=torch.from_numpy(rates[at, item, -1] == 0),
+        rates=torch.from_numpy(np.stack([relative(rate)[:, few].T for rate, few in zip(rates, item, strict=True)])),
+        cold=torch.from_numpy(rates[at, -1, item] == 0),
         times_met=torch.from_numpy(times[at, item].astype(np.float32)),
         days_since=torch.from_numpy(np.where(np.isfinite(days), days, 0.0).astype(np.float32)),
         allowed=torch.from_numpy(~padding),
@@ -76,13 +70,13 @@ def _chosen(score: Floats, rates: Floats, allowed: Flags) -> Flags:
     chosen = np.zeros(score.shape, dtype=np.bool_)
     _mark_highest(chosen, score, NEAREST)
     for half_life in (1, 2, 3):
-        _mark_highest(chosen, rates[:, :, half_life], TRENDING)
+        _mark_highest(chosen, rates[:, half_life], TRENDING)
     return chosen & allowed
 
 
 def _mark_highest(chosen: Flags, score: Floats | NDArray[np.float64], count: int) -> None:
     count = min(count, score.shape[1])
-    highest = np.argpartition(-score, count - 1, axis=1)[:, :count]
+    highest = torch.from_numpy(score).topk(count, dim=1, sorted=False).indices.numpy()
     np.put_along_axis(chosen, highest, values=True, axis=1)
 
 

@@ -8,14 +8,12 @@ NEVER = -1e4  # logit of what cannot be recommended
 
 def softmax_loss(
     logits: Tensor,  # (B, N)
+    rivals: Tensor,  # (B, N): the same, corrected: NEVER for what is no rival, higher for those who stand for others
     row: Tensor,  # (targets,): example of each target
     column: Tensor,  # (targets,): its item
     weight: Tensor,  # (B,)
 ) -> Tensor:
-    """Return the mean over examples of the mean over targets of -log softmax, weighted.
-
-    The other targets of an example do not compete with the one that is looked at.
-    """
+    """Return the mean over examples, weighted, of the mean over targets of -log softmax."""
     count = torch.zeros_like(weight).index_add(0, row, torch.ones_like(row, dtype=weight.dtype))
-    loss = logits.logsumexp(dim=1)[row] - logits[row, column]
+    loss = rivals.logsumexp(dim=1)[row] - logits[row, column]
     return (loss * (weight / count.clamp(min=1))[row]).sum() / weight.sum()

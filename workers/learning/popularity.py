@@ -12,7 +12,7 @@ TOP = 50  # items whose mean rate is the unit
 
 
 def rates_at(data: TrainingData, moments: Times) -> Iterator[Floats]:
-    """Yield the decayed counts (items, half-lives) before each of the ascending `moments`.
+    """Yield the decayed counts (half-lives, items) before each of the ascending `moments`.
 
     rate_k,i = sum of 2^-((moment - t) / half_life_k) over the wanted interactions with item i at t < moment
     """
@@ -26,13 +26,14 @@ def rates_at(data: TrainingData, moments: Times) -> Iterator[Floats]:
         if end > done:
             _count(rates, item[done:end], moment - occurred_at[done:end])
         now, done = float(max(moment, now)), end
-        yield rates.T.astype(np.float32)
+        yield rates.astype(np.float32)
 
 
 def relative(rates: Floats) -> Floats:
-    """Return r = (rate + .5) / (top + .5), where top is the mean rate of the 50 items with the highest."""
-    count = min(TOP, len(rates))
-    top = np.partition(rates, len(rates) - count, axis=0)[len(rates) - count :].mean(axis=0)
+    """Return r = (rate + .5) / (top + .5) for (half-lives, items), top being the mean of the 50 highest rates."""
+    items = rates.shape[1]
+    count = min(TOP, items)
+    top = np.partition(rates, items - count, axis=1)[:, items - count :].mean(axis=1, keepdims=True)
     ratio: Floats = (rates + np.float32(0.5)) / (top + np.float32(0.5))
     return ratio
 

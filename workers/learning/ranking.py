@@ -102,7 +102,7 @@ def fit_ranking(ranking: Ranking, candidates: Candidates) -> None:
     def closure() -> Tensor:
         optimizer.zero_grad()
         scores = ranking(candidates)
-        loss = softmax_loss(scores, candidates.target_row, candidates.target_column, candidates.weight)
+        loss = softmax_loss(scores, scores, candidates.target_row, candidates.target_column, candidates.weight)
         loss = loss + CAUTION * ranking.departure()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss

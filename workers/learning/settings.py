@@ -31,6 +31,8 @@ class Settings:
     ease_items: int = 8_000  # the most popular of them start from EASE
     ease_penalty: float = 500.0
     fewest_interactions: int = 200  # with fewer there is no validation period, and nothing is trained
+    fewest_examples: int = 20  # and in the period
+    continued_epochs: int = 2
     validated: int = 2_000  # examples of each sort that the ranking is fitted to and an epoch is measured on
     exploration: float = 0.0  # share of a list that is held for items nobody has met
     candidates: int = 200  # nearest items that are ranked

@@ -104,6 +104,10 @@ class HistoryBatch:
     first: Tensor  # (B,): where each user's begin
     context: Tensor  # (B,): number of the call's context
 
+    def to(self, device: torch.device) -> "HistoryBatch":
+        """Return the same on a device."""
+        return HistoryBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
 
 @dataclass(frozen=True)
 class UserState:

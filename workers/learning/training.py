@@ -1,18 +1,20 @@
 """Training of the two towers together."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workers.learning.data import Histories, Times, TrainingData
+from workers.learning.data import Floats, Histories, Integers, Times, TrainingData
 from workers.learning.examples import Examples, join, next_turns, ranges, snapshots
 from workers.learning.history import Thinning, ValueScale, history_batch
 from workers.learning.objective import NEVER, softmax_loss
 from workers.learning.settings import Settings
-from workers.learning.towers import ItemTower, ItemVectors, Shape, UserTower
+from workers.learning.towers import HistoryBatch, ItemTower, ItemVectors, Shape, UserTower
+
+DAMPING = 0.75  # power of an item's interactions in its chance to be drawn
 
 
 class Towers(nn.Module):
@@ -42,30 +44,40 @@ class Arrays:
     content: Tensor  # (items, p)
     codes: Tensor  # (items, labels)
     met: Tensor  # (items,): 1 where the item was ever met, else 0
+    drawing: Times  # (items,): running sum of the chances to be drawn, by interactions to the power of 3/4
 
     @classmethod
     def of(cls, data: TrainingData, towers: Towers) -> "Arrays":
         """Prepare the data for these towers."""
         first_met = data.first_met()
+        count = np.bincount(data.item[data.wanted()], minlength=len(data.items)) ** DAMPING
         return cls(
             data=data,
             histories=Histories.of(data),
             values=ValueScale.of(data),
             first_met=first_met,
             content=towers.items.project(torch.from_numpy(data.content)).detach(),
-            codes=torch.from_numpy(data.codes),
+            codes=torch.from_numpy(data.codes.reshape(len(data.items), -1)),
             met=torch.from_numpy(np.isfinite(first_met).astype(np.float32)),
+            drawing=np.cumsum(count) / max(float(count.sum()), 1.0),
         )
 
-    def vectors(self, towers: Towers, moment: float, identity: Tensor | None = None) -> ItemVectors:
-        """Return the vectors of the whole catalogue with the numbers of that moment."""
+    def on(self, device: str) -> "Arrays":
+        """Return the same with its tensors on a device."""
+        return replace(self, content=self.content.to(device), codes=self.codes.to(device), met=self.met.to(device))
+
+    def vectors(
+        self, towers: Towers, moment: float, identity: Tensor | None = None, rows: Tensor | None = None
+    ) -> ItemVectors:
+        """Return the vectors of the catalogue, or of some `rows` of it, with the numbers of that moment."""
+        rows = torch.arange(len(self.content), device=self.content.device) if rows is None else rows
         numbers = self.data.numbers_at(moment)
         vectors: ItemVectors = towers.items(
-            self.content,
-            self.codes,
-            None if numbers is None else torch.from_numpy(numbers),
-            torch.arange(len(self.content)),
-            self.met if identity is None else identity,
+            self.content[rows],
+            self.codes[rows],
+            None if numbers is None else torch.from_numpy(numbers).to(rows.device)[rows],
+            rows,
+            (self.met if identity is None else identity)[rows],
         )
         return vectors
 
@@ -80,38 +92,52 @@ def epoch_examples(arrays: Arrays, settings: Settings, horizon: float) -> tuple[
     return turns, snapshots(arrays.histories, moments, horizon, exclude_seen=data.exclude_seen)
 
 
-def drawn(examples: Examples, settings: Settings, random: np.random.Generator) -> Examples:
-    """Draw the examples of an epoch, later ones more often."""
+@dataclass(frozen=True)
+class Course:
+    """How long to train, for what, on what."""
+
+    epochs: int
+    horizon: float  # seconds that snapshots look ahead
+    since: float = -np.inf  # what came later makes half of the examples
+    device: str = "cpu"
+
+
+def drawn(examples: Examples, settings: Settings, since: float, random: np.random.Generator) -> Examples:
+    """Draw the examples of an epoch, later ones more often; half of them since that moment, if it divides them."""
     if not len(examples):
         return examples
     rank = np.argsort(np.argsort(examples.moment, kind="stable"), kind="stable") / len(examples)
     weight = np.exp(settings.recency * rank)
+    later = examples.moment >= since
+    if later.any() and not later.all():
+        weight = np.where(later, weight / weight[later].sum(), weight / weight[~later].sum())
     count = min(len(examples), settings.examples)
     return examples.take(random.choice(len(examples), count, p=weight / weight.sum()))
 
 
 def train(
-    towers: Towers,
-    arrays: Arrays,
-    settings: Settings,
-    epochs: int,
-    horizon: float,
-    after_epoch: Callable[[int], bool],
+    towers: Towers, arrays: Arrays, settings: Settings, course: Course, after_epoch: Callable[[int], bool]
 ) -> None:
-    """Train until `epochs` are done or `after_epoch` (given the number of epochs done) returns False."""
+    """Train until the epochs are done or `after_epoch` (given the number of epochs done) returns False.
+
+    Between epochs the towers are on the CPU.
+    """
     random = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
-    sorts = epoch_examples(arrays, settings, horizon)
-    steps = epochs * sum(-(-min(len(sort), settings.examples) // settings.batch) for sort in sorts)
+    sorts = epoch_examples(arrays, settings, course.horizon)
+    steps = course.epochs * (sum(min(len(sort), settings.examples) for sort in sorts) // settings.batch + 1)
     parameters = [p for p in towers.parameters() if p.requires_grad]
+    towers.to(course.device)
+    arrays = arrays.on(course.device)
     initial: list[Tensor] = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
-    for epoch in range(epochs):
-        towers.train()
-        for batch in batches(sorts, settings, random):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for epoch in range(course.epochs):
+        towers.to(course.device).train()
+        for batch in batches(sorts, settings, course.since, random):
             optimizer.zero_grad()
-            loss = batch_loss(towers, arrays, batch, settings, random)
+            with torch.autocast("cuda", torch.bfloat16, enabled=arrays.content.is_cuda):
+                loss = batch_loss(towers, arrays, batch, settings, random)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             pull = optimizer.param_groups[0]["lr"] * settings.pull
@@ -119,14 +145,16 @@ def train(
                 for parameter, start in zip(parameters, initial, strict=True):
                     parameter.lerp_(start, pull)
             schedule.step()
-        towers.eval()
+        towers.to("cpu").eval()
         if not after_epoch(epoch + 1):
             return
 
 
-def batches(sorts: tuple[Examples, ...], settings: Settings, random: np.random.Generator) -> Iterator[Examples]:
+def batches(
+    sorts: tuple[Examples, ...], settings: Settings, since: float, random: np.random.Generator
+) -> Iterator[Examples]:
     """Yield the batches of one epoch, both sorts mixed."""
-    epoch = join([part for part in (drawn(sort, settings, random) for sort in sorts) if len(part)])
+    epoch = join([part for part in (drawn(sort, settings, since, random) for sort in sorts) if len(part)])
     yield from epoch.take(random.permutation(len(epoch))).batches(settings.batch)
 
 
@@ -134,14 +162,51 @@ def batch_loss(
     towers: Towers, arrays: Arrays, examples: Examples, settings: Settings, random: np.random.Generator
 ) -> Tensor:
     """Return the loss of a batch, with everything dropped at random that training drops."""
+    device = arrays.content.device
     thinning = Thinning(settings.recent, settings.older, settings.history_dropout, random)
     history = history_batch(arrays.histories, examples, arrays.values, thinning)
-    identity = arrays.met * (torch.rand(len(arrays.met)) >= settings.identity_dropout)
-    items = arrays.vectors(towers, float(np.median(examples.moment)), identity)
-    query = towers.users.queries(towers.users.full_pass(items, history), history.context)
-    logits = inner(query, items) + barred(arrays, examples)
-    row, column = torch.from_numpy(examples.target_row()), torch.from_numpy(examples.target)
-    return softmax_loss(logits, row, column, torch.from_numpy(examples.weight))
+    columns = Columns.of(arrays, history, examples, settings, random)
+    history = replace(history, item=torch.from_numpy(columns.find(history.item.numpy()))).to(device)
+    kept = torch.rand(len(arrays.met)) >= settings.identity_dropout
+    looked_at = torch.from_numpy(columns.item).to(device)
+    items = arrays.vectors(towers, float(np.median(examples.moment)), arrays.met * kept.to(device), looked_at)
+    logits = inner(towers.users.queries(towers.users.full_pass(items, history), history.context), items).float()
+    rivals = logits + torch.from_numpy(barred(arrays, examples, columns) + columns.correction).to(device)
+    row, column = torch.from_numpy(examples.target_row()), torch.from_numpy(columns.find(examples.target))
+    return softmax_loss(logits, rivals, row.to(device), column.to(device), torch.from_numpy(examples.weight).to(device))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The items that a batch looks at."""
+
+    item: Integers  # ascending
+    correction: Floats  # what stands in the softmax for items that were not drawn: -ln of the chance to be drawn
+
+    @classmethod
+    def of(
+        cls,
+        arrays: Arrays,
+        history: HistoryBatch,
+        examples: Examples,
+        settings: Settings,
+        random: np.random.Generator,
+    ) -> "Columns":
+        """Take all items, or where they are too many, those of the batch and others drawn by popularity."""
+        everything = len(arrays.content)
+        if everything <= settings.full_softmax:
+            return cls(np.arange(everything), np.zeros(everything, dtype=np.float32))
+        drawn = np.searchsorted(arrays.drawing, random.random(settings.negatives)).clip(max=everything - 1)
+        item = np.unique(np.concatenate([history.item.numpy(), examples.target, drawn]))
+        share = np.diff(arrays.drawing, prepend=0.0)[item]
+        chance = -np.expm1(-(settings.negatives + len(examples.target)) * share)
+        looked_at = np.isin(item, np.concatenate([examples.target, drawn]))
+        correction = np.where(looked_at, -np.log(np.maximum(chance, 1e-9)), NEVER)
+        return cls(item, correction.astype(np.float32))
+
+    def find(self, item: Integers) -> Integers:
+        """Return the columns of items that are among them."""
+        return np.searchsorted(self.item, item)
 
 
 def inner(query: tuple[Tensor, Tensor, Tensor], items: ItemVectors) -> Tensor:
@@ -150,14 +215,15 @@ def inner(query: tuple[Tensor, Tensor, Tensor], items: ItemVectors) -> Tensor:
     return learned @ items.item.T + content @ items.content.T + bias[:, None] * items.bias
 
 
-def barred(arrays: Arrays, examples: Examples) -> Tensor:
+def barred(arrays: Arrays, examples: Examples, columns: Columns) -> Floats:
     """Return NEVER (B, N) for items that nobody had met by then, or the user had and is not to get again; else 0."""
-    barred = arrays.first_met > examples.moment[:, None]
+    barred = arrays.first_met[columns.item] > examples.moment[:, None]
     if arrays.data.exclude_seen:
         start = arrays.histories.start[examples.user]
         length = examples.end - start
         seen = arrays.histories.item[ranges(start, length)]
         row = np.repeat(np.arange(len(examples)), length)
-        barred[row[seen >= 0], seen[seen >= 0]] = True
-    barred[examples.target_row(), examples.target] = False
-    return torch.from_numpy(barred.astype(np.float32) * np.float32(NEVER))
+        here = np.isin(seen, columns.item)
+        barred[row[here], columns.find(seen[here])] = True
+    barred[examples.target_row(), columns.find(examples.target)] = False
+    return barred.astype(np.float32) * np.float32(NEVER)

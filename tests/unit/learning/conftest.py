@@ -10,7 +10,7 @@ SMALL = Settings(learned=8, content=4, epochs=2, batch=32, recent=8, older=8, ea
 
 
 def shop(
-    interactions: int = 900, users: int = 30, items: int = 24, *, seed: int = 0, exclude_seen: bool = True
+    interactions: int = 900, users: int = 80, items: int = 40, *, seed: int = 0, exclude_seen: bool = True
 ) -> TrainingData:
     """Return a history in which users of even number meet the first half of the items; the last of each half is met by nobody."""
     random = np.random.default_rng(seed)

@@ -1,0 +1,107 @@
+"""The whole fit on small data."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.learning.conftest import shop
+from workers.learning.artefact import Model, from_artefacts, to_artefacts
+from workers.learning.data import TrainingData
+from workers.learning.examples import CONTEXTS
+from workers.learning.fit import fit
+from workers.learning.serving import ItemServer
+from workers.learning.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return fit(
+        shop(), Settings(learned=8, content=4, epochs=2, batch=32, recent=8, older=8, ease_penalty=5.0, validated=100)
+    )
+
+
+def test_two_fits_are_equal(data: TrainingData, settings: Settings, model: Model) -> None:
+    again = fit(data, settings)
+    assert again.config == model.config
+    assert again.metrics == model.metrics
+    assert all(torch.equal(tensor, model.tensors[name]) for name, tensor in again.tensors.items())
+
+
+def test_an_artefact_gives_the_same_model(model: Model) -> None:
+    read = from_artefacts(to_artefacts(model))
+    assert all(torch.equal(tensor, model.tensors[name]) for name, tensor in read.tensors.items())
+    assert all(torch.equal(tensor, model.ranking_tensors[name]) for name, tensor in read.ranking_tensors.items())
+    assert replace(read, tensors={}, ranking_tensors={}) == replace(model, tensors={}, ranking_tensors={})
+
+
+def test_the_config_has_a_number_for_each_context(model: Model) -> None:
+    config = model.config
+    assert [head["name"] for head in config["heads"]] == ["long", "middle", "short", "content"]
+    tables = [*config["gates"], config["bias_weight"], config["popularity_weight"], *config["mixture"], config["cold"]]
+    assert all(len(table) == CONTEXTS for table in tables)
+    np.testing.assert_allclose(np.sum(config["mixture"], axis=0), 1, rtol=1e-5)
+    assert set(config["kind_weights"]) == {"view", "purchase", "*"}
+
+
+def test_the_model_is_better_than_popularity_where_users_differ(model: Model) -> None:
+    assert model.metrics["turns"]["ndcg_at_10"] > model.metrics["turns"]["popularity"]
+
+
+def test_an_item_alone_gets_the_vectors_that_it_gets_among_others(model: Model, data: TrainingData) -> None:
+    server = ItemServer(model)
+    codes = np.zeros((len(data.items), 0), dtype=np.int64)
+    batch = server.derive(data.items, data.content, codes, None)
+    for row, item in enumerate(data.items):
+        alone = server.derive([item], data.content[row : row + 1], codes[:1], None)
+        np.testing.assert_allclose(alone.embeddings[0], batch.embeddings[row], atol=1e-6)
+        for one, all_of_them in zip(alone.contexts, batch.contexts, strict=True):
+            np.testing.assert_allclose(one[0], all_of_them[row], atol=1e-6)
+
+
+def test_an_item_that_nobody_met_lies_near_its_like(model: Model, data: TrainingData) -> None:
+    half = len(data.items) // 2
+    new = data.content[:half].mean(axis=0, keepdims=True)
+    server = ItemServer(model)
+    found = server.derive(["new"], new, np.zeros((1, 0), dtype=np.int64), None).embeddings
+    known = server.derive(data.items, data.content, np.zeros((len(data.items), 0), dtype=np.int64), None).embeddings
+    assert np.isfinite(found).all()
+    similarity = (known[:, :-1] @ found[0, :-1]) / np.linalg.norm(known[:, :-1], axis=1)
+    assert similarity[:half].mean() > similarity[half:].mean()
+
+
+def test_unknown_content_gives_finite_vectors(model: Model) -> None:
+    derived = ItemServer(model).derive(
+        ["blank"], np.zeros((1, 16), dtype=np.float32), np.zeros((1, 0), dtype=np.int64), None
+    )
+    assert not derived.embeddings.any()
+
+
+@pytest.mark.parametrize("interactions", [0, 1, 20, 250])
+def test_little_data_is_no_error(settings: Settings, interactions: int) -> None:
+    found = fit(shop(interactions), settings)
+    vectors = ItemServer(found).derive(shop().items, shop().content, np.zeros((40, 0), dtype=np.int64), None)
+    assert np.isfinite(vectors.embeddings).all()
+    assert from_artefacts(to_artefacts(found)).config == found.config
+
+
+def test_items_that_may_come_again_get_a_repeat_term(settings: Settings) -> None:
+    found = fit(shop(exclude_seen=False), settings)
+    assert any(found.config["repeat_base"])
+
+
+def test_training_on_keeps_what_was_learned(data: TrainingData, settings: Settings) -> None:
+    middle = float(data.occurred_at[600])
+    first = fit(data.before(middle), settings)
+    more = replace(data, items=(*data.items, "newest"), content=np.vstack([data.content, data.content[:1]]))
+    second = fit(more, previous=first)
+    assert second.metrics["previous"]["turns"]["ndcg_at_10"] > 0
+    assert len(second.items) == len(first.items) + 1
+    before, after = (model.tensors["items.identity_item"][:40] for model in (first, second))
+    assert torch.nn.functional.cosine_similarity(before.flatten(), after.flatten(), dim=0) > 0.5
+
+
+def test_a_large_catalogue_is_learned_from_samples(data: TrainingData, settings: Settings) -> None:
+    found = fit(data, replace(settings, full_softmax=10, negatives=8))
+    assert found.metrics["turns"]["ndcg_at_10"] > found.metrics["turns"]["popularity"]
