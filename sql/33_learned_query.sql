@@ -50,6 +50,14 @@ $$;
 create or replace function dynrec_data.context_m{model}(gap double precision, events bigint) returns int
 language sql immutable
 as $$ select 1 + 5 * coalesce(width_bucket(gap, {gap_edges}), 4) + width_bucket(events::double precision, {count_edges}) $$;
+create or replace function dynrec_data.contexts_known_m{model}(item text, known_at timestamptz) returns vector[]
+language sql stable
+as $$
+  select coalesce(
+    (select v.contexts from dynrec_data.item_vector_{model} v where v.item_id = item and v.created_at <= known_at),
+    (select h.contexts from dynrec_data.item_vector_history h
+     where h.model_id = {model} and h.item_id = item and h.created_at <= known_at and h.replaced_at > known_at limit 1))
+$$;
 create or replace function dynrec_data.fold_m{model}(
   item_ids text[], kinds text[], event_values double precision[], times timestamptz[], known_at timestamptz,
   out sums vector[], out weights double precision[])
@@ -166,14 +174,6 @@ as $$
     dynrec_data.fold_m{model}(item_ids, array_fill(null::text, array[cardinality(item_ids)]), array_fill(null::double precision, array[cardinality(item_ids)]),
       (select array_agg('epoch'::timestamptz + n * interval '1 second' order by n) from generate_series(1, cardinality(item_ids)) n), known_at) f
   where exists (select from unnest(f.weights) w where w > 0)
-$$;
-create or replace function dynrec_data.contexts_known_m{model}(item text, known_at timestamptz) returns vector[]
-language sql stable
-as $$
-  select coalesce(
-    (select v.contexts from dynrec_data.item_vector_{model} v where v.item_id = item and v.created_at <= known_at),
-    (select h.contexts from dynrec_data.item_vector_history h
-     where h.model_id = {model} and h.item_id = item and h.created_at <= known_at and h.replaced_at > known_at limit 1))
 $$;
 $body$ $template$;
 comment on function dynrec._learned_query_reader() is

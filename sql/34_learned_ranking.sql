@@ -147,9 +147,9 @@ begin
         dynrec_data.tops_m{model}(array(select p.rate from popular p), array(select p.slot from popular p)), null) r
     ), chosen as (
       select r.*, dynrec._held_place(r.place, r.among, r.is_new, n, dynrec._held_slots(n, {exploration}, for_user)) as held
-      from ranked r order by held, r.is_new desc limit n
+      from ranked r order by held, r.place limit n
     )
-    select r.item_id, (row_number() over (order by r.held, r.is_new desc))::int, r.score,
+    select r.item_id, (row_number() over (order by r.held, r.place))::int, r.score,
       case c.place when 1 then 'personal' when 2 then 'trending' else 'repeat' end, {model}
     from chosen r join candidate c using (item_id)
     where (select count(*) from chosen) = n
@@ -169,8 +169,8 @@ $$;
 comment on function dynrec._held_slots(int, double precision, text) is
   'Internal. How many of n places are held for items that nobody has met: n * exploration, rounded up or down by user and day.';
 
-create or replace function dynrec._held_place(place bigint, among bigint, is_new boolean, n int, slots int) returns bigint
+create or replace function dynrec._held_place(place bigint, among bigint, is_new boolean, n int, slots int) returns double precision
 language sql immutable parallel safe
-as $$ select case when is_new and among <= slots then least(place, n - slots + among) else place end $$;
+as $$ select case when is_new and among <= slots then least(place, n - slots + 0.5) else place end $$;
 comment on function dynrec._held_place(bigint, bigint, boolean, int, int) is
   'Internal. The place of a candidate in a list of n whose last slots are held for the best of the items that nobody has met.';

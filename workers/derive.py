@@ -27,7 +27,9 @@ def recompute_derived(context: Context, recommender: str) -> tuple[Tally, bool]:
 
     def recompute(token: UUID) -> Tally:
         started = time.monotonic()
-        done = sum((_derive(context, token, model) for model in context.call(models.derived_models, recommender)), Tally())
+        done = sum(
+            (_derive(context, token, model) for model in context.call(models.derived_models, recommender)), Tally()
+        )
         entities = context.call(queue.leased_entities, token)
         context.call(models.release_derived, token, entities)
         size.record(len(entities), time.monotonic() - started)

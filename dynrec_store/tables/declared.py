@@ -66,4 +66,3 @@ interaction_kind = Table(
     Column("half_life", Double, nullable=False, comment="seconds after which the event counts half"),
     comment="Weight and half-life of each kind of interaction.",
 )
-

@@ -122,7 +122,12 @@ task = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("recommender_id", Integer, nullable=False),
-    Column("action", Text, nullable=False, comment="scan_items, scan_derived, scan_users, fill_users, audience, popularity or retire"),
+    Column(
+        "action",
+        Text,
+        nullable=False,
+        comment="scan_items, scan_derived, scan_users, fill_users, audience, popularity or retire",
+    ),
     Column("entity", Text, comment="audience: the item whose vector moved"),
     Column("captured_at", TIME, nullable=False, server_default=CLOCK),
     Index("task_recommender", "recommender_id", "action", info={"comment": "_pending_work; equal tasks are one"}),

@@ -143,15 +143,11 @@ def _extend_models() -> None:
             nullable=False,
             comment="content: vectors are the encoder's; learned: trained on the interactions",
         ),
-        sa.Column(
-            "base_model_id", sa.Integer(), comment="learned: the content model whose vectors its towers read"
-        ),
+        sa.Column("base_model_id", sa.Integer(), comment="learned: the content model whose vectors its towers read"),
         sa.Column("parent_model_id", sa.Integer(), comment="the model that training went on from"),
         sa.Column("data_from", TIME, comment="interactions from here on were learned from"),
         sa.Column("data_until", TIME, comment="data cut-off: interactions before it were learned from"),
-        sa.Column(
-            "options", JSONB(), server_default=sa.text("'{}'"), nullable=False, comment="of training"
-        ),
+        sa.Column("options", JSONB(), server_default=sa.text("'{}'"), nullable=False, comment="of training"),
         sa.Column(
             "config", JSONB(), server_default=sa.text("'{}'"), nullable=False, comment="what SQL serves the model with"
         ),
@@ -167,9 +163,7 @@ def _extend_models() -> None:
         ),
         sa.Column("error", sa.Text(), comment="why training failed"),
         sa.Column("stored_at", TIME, comment="when its backfill began"),
-        sa.Column(
-            "refreshed_at", TIME, comment="when the features that move with time were last read for all items"
-        ),
+        sa.Column("refreshed_at", TIME, comment="when the features that move with time were last read for all items"),
     ):
         op.add_column("model_version", column, schema=SCHEMA)
     op.create_foreign_key(

@@ -1,0 +1,212 @@
+"""A learned model made up for tests, and what SQL should make of it, computed with numpy."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tests.drain import Session, as_text, claim, drain, from_text
+from tests.reference import Event, Kinds
+
+Vector = npt.NDArray[np.float64]
+
+LEARNED, CONTENT = 4, 3
+DIMENSION = LEARNED + CONTENT + 1
+DECAYS = (1.0, 0.9, 0.6, 0.93)  # of the heads; the last is the content head
+GAP_EDGES = (3600.0, 86400.0, 604800.0, 2592000.0)
+COUNT_EDGES = (1.0, 3.0, 10.0, 50.0)
+HALF_LIVES = (21600.0, 86400.0, 604800.0, 2592000.0, 3153600000.0)
+CONTEXTS = 25
+
+
+def make_config(seed: int = 0, **changes: Any) -> dict[str, Any]:
+    """A config with random numbers in all places."""
+    rng = np.random.default_rng(seed)
+
+    def numbers(low: float, high: float) -> list[float]:
+        return [round(float(value), 4) for value in rng.uniform(low, high, CONTEXTS)]
+
+    mixture = rng.dirichlet(np.ones(5), CONTEXTS).T
+    return {
+        "learned": LEARNED,
+        "content": CONTENT,
+        "dimension": DIMENSION,
+        "heads": [{"name": f"head {n}", "decay": decay} for n, decay in enumerate(DECAYS)],
+        "kind_weights": {"purchase": 1.5, "view": 0.5, "*": 0.7},
+        "value": {"mean": 1.0, "scale": 2.0, "slope": 0.3},
+        "gap_edges": list(GAP_EDGES),
+        "count_edges": list(COUNT_EDGES),
+        "gates": [numbers(0.2, 2) for _ in DECAYS],
+        "bias_weight": numbers(0.5, 1.5),
+        "popularity_weight": numbers(0.1, 1),
+        "mixture": [[float(value) for value in row] for row in mixture],
+        "cold": numbers(-3, -1),
+        "repeat_base": numbers(-1, 1),
+        "repeat_count": 0.4,
+        "repeat_recency": -0.2,
+        "exploration": 0.0,
+        "candidates": 50,
+    } | changes
+
+
+def towers(item_id: str, content: Vector) -> tuple[Vector, list[Vector]]:
+    """Embedding and contexts of an item: any function of its key and its content vector will do."""
+    digest = hashlib.sha256(item_id.encode() + content.astype(np.float32).tobytes()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    embedding, *contexts = (rng.normal(size=n) for n in (DIMENSION, LEARNED, LEARNED, LEARNED, CONTENT))
+    return embedding, contexts
+
+
+def stage(
+    connection: Session, config: Mapping[str, Any] | None = None, recommender: str = "shop", **metrics: Any
+) -> int:
+    """A model that is trained, as far as the database knows; its backfill waits."""
+    ((model,),) = connection.execute("select dynrec.stage_model(%s)", [recommender]).fetchall()
+    connection.execute("select dynrec._training_begins(%s)", [model])
+    connection.execute(
+        "select dynrec._store_model(%s, %s, %s, %s, '{}', '{weights}', array[%s::bytea])",
+        [model, DIMENSION, json.dumps(config or make_config()), json.dumps(metrics), b"weights"],
+    )
+    assert isinstance(model, int)
+    return model
+
+
+def derive(connection: Session, recommender: str, batch_size: int = 256) -> None:
+    """Do what waits for the derived models."""
+    while token := claim(connection, recommender, "derived", batch_size):
+        for (model,) in connection.execute(
+            "select model_id from dynrec._derived_models(%s) where kind = 'learned'", [recommender]
+        ).fetchall():
+            _publish(connection, token, model)
+        connection.execute("select dynrec._release_derived(%s, dynrec._leased_entities(%s))", [token, token])
+
+
+def backfill(connection: Session, recommender: str = "shop") -> None:
+    """Do all that waits, and build the indexes: models that are trained answer in the shadow afterwards."""
+    for _ in range(3):
+        drain(connection)
+        derive(connection, recommender)
+    for (statement,) in connection.execute("select statement from dynrec._index_statements()").fetchall():
+        connection.execute(str(statement).encode())
+    connection.execute("select dynrec._finish_backfills()")
+
+
+def _publish(connection: Session, token: str, model: int) -> None:
+    rows = connection.execute(
+        "select item_id, embedding::text from dynrec._read_derived(%s, %s)", [token, model]
+    ).fetchall()
+    embeddings: list[str | None] = []
+    contexts: list[str] = []
+    for item_id, text in rows:
+        content = from_text(text)
+        if content is None:
+            embeddings.append(None)
+            contexts += ["[0]"] * len(DECAYS)
+        else:
+            embedding, of_heads = towers(item_id, content)
+            embeddings.append(as_text(embedding.astype(np.float32)))
+            contexts += [as_text(one.astype(np.float32)) for one in of_heads]
+    connection.execute(
+        "select * from dynrec._publish_derived(%s, %s, %s::text[], %s::text[]::vector[], %s::text[]::vector[])",
+        [token, model, [item for item, _ in rows], embeddings, contexts],
+    )
+
+
+class Oracle:
+    """What a learned model answers, from all interactions and all content vectors."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        contents: Mapping[str, Vector],
+        events: Sequence[Event],
+        kinds: Kinds,
+        counted: Sequence[Event],
+    ) -> None:
+        self._config = config
+        self._items = {item: towers(item, content) for item, content in contents.items()}
+        self._events = events
+        self._kinds = kinds
+        self._counted = counted  # in popularity: what has been published
+
+    def query(self, user: str, now: datetime) -> Vector | None:
+        """What is asked for on behalf of a user; None without interactions."""
+        events = sorted((event for event in self._events if event.user == user), key=lambda event: event.at)
+        if not events:
+            return None
+        times = sorted({event.at for event in events}, reverse=True)
+        context = self.context(user, now)
+        parts = []
+        for head, decay in enumerate(DECAYS):
+            total, mass = np.zeros(CONTENT if head == len(DECAYS) - 1 else LEARNED), 0.0
+            for event in events:
+                if event.item in self._items:
+                    weight = self._weight(event) * decay ** times.index(event.at)
+                    total = total + weight * self._items[event.item][1][head]
+                    mass += abs(weight)
+            gate = self._config["gates"][head][context]
+            length = np.linalg.norm(total) if head == len(DECAYS) - 1 else math.sqrt(mass)
+            parts.append(gate * total / length if length > 0 else total)
+        return np.concatenate([np.sum(parts[:-1], axis=0), parts[-1], [self._config["bias_weight"][context]]])
+
+    def scores(self, user: str, now: datetime) -> dict[str, float]:
+        """The score of every item for a user."""
+        context = self.context(user, now)
+        query = self.query(user, now)
+        if query is None:
+            query = np.array([0.0] * (DIMENSION - 1) + [self._config["bias_weight"][context]])
+        rates = self._rates(now)
+        tops = [
+            np.mean(sorted((rate[h] for rate in rates.values()), reverse=True)[:50]) if rates else 0.0 for h in range(5)
+        ]
+        return {
+            item: float(query @ embedding)
+            + self._popularity(rates.get(item), tops, context)
+            + self._repeat(user, item, now, context)
+            for item, (embedding, _) in self._items.items()
+        }
+
+    def context(self, user: str, now: datetime) -> int:
+        """The bucket of a user at a moment, 0 to 24."""
+        times = [event.at for event in self._events if event.user == user]
+        gap = sum((now - max(times)).total_seconds() >= edge for edge in GAP_EDGES) if times else 4
+        return 5 * gap + sum(len(times) >= edge for edge in COUNT_EDGES)
+
+    def _weight(self, event: Event) -> float:
+        weights, value = self._config["kind_weights"], self._config["value"]
+        factor = 1.0
+        if event.value is not None:
+            z = min(max((event.value - value["mean"]) / value["scale"], -2), 2)
+            factor = max(0.05, 1 + value["slope"] * z)
+        return float(weights.get(event.kind or "*", weights["*"])) * factor
+
+    def _rates(self, now: datetime) -> dict[str, list[float]]:
+        rates: dict[str, list[float]] = {}
+        for event in self._counted:
+            wanted = self._kinds.get(event.kind or "*", self._kinds["*"]).weight > 0
+            sums = rates.setdefault(event.item, [0.0] * 5)
+            for slot, half_life in enumerate(HALF_LIVES):
+                sums[slot] += wanted * 2.0 ** -((now - event.at).total_seconds() / half_life)
+        return rates
+
+    def _popularity(self, rates: list[float] | None, tops: Sequence[float], context: int) -> float:
+        if rates is None:
+            return float(self._config["cold"][context])
+        mixed = sum(self._config["mixture"][h][context] * (rates[h] + 0.5) / (tops[h] + 0.5) for h in range(5))
+        return float(self._config["popularity_weight"][context]) * math.log(mixed)
+
+    def _repeat(self, user: str, item: str, now: datetime, context: int) -> float:
+        times = [event.at for event in self._events if (event.user, event.item) == (user, item)]
+        if not times:
+            return 0.0
+        days = (now - max(times)).total_seconds() / 86400
+        return float(
+            self._config["repeat_base"][context]
+            + self._config["repeat_count"] * math.log(1 + len(times))
+            + self._config["repeat_recency"] * math.log(1 + days)
+        )

@@ -1,0 +1,185 @@
+"""A learned model answers as its mathematics say, whatever was published, pending, late or taken back."""
+
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.learned import Oracle, backfill, make_config, stage
+from tests.reference import Event
+from tests.sql.shop import KINDS, NOON, Shop
+
+USERS = ("u1", "u2", "u3")
+NOW = NOON + timedelta(days=40)
+
+
+def events(first: int, number: int) -> list[Event]:
+    """Interactions of three users, some at the same moment, one kind that counts against an item."""
+    kinds = ("view", "purchase", "return", "other")
+    return [
+        Event(
+            USERS[n % 3],
+            str(1 + (n * 7) % 11),
+            NOON + timedelta(hours=7 * (n // 4)),
+            kinds[n % 4],
+            None if n % 5 == 0 else float(n % 6),
+        )
+        for n in range(first, first + number)
+    ]
+
+
+class Answers:
+    """What a model should answer, and whether it does."""
+
+    def __init__(self, shop: Shop, config: dict[str, Any], model: int) -> None:
+        self._shop = shop
+        self._config = config
+        self._model = model
+        self._counted: list[Event] = shop.events()
+
+    def drain(self) -> None:
+        """Let everything be published."""
+        backfill(self._shop.connection)
+        self._counted = self._shop.events()
+
+    def oracle(self) -> Oracle:
+        """From all that is in the tables."""
+        rows = self._shop.execute(
+            "select item_id, embedding::text from dynrec_data.item_vector v join dynrec_data.recommender r on v.model_id = r.content_model_id"
+        )
+        contents = {item: np.array(text.strip("[]").split(","), dtype=float) for item, text in rows}
+        return Oracle(self._config, contents, self._shop.events(), KINDS, self._counted)
+
+    def check(self) -> None:
+        """The answers for each user, and for one of whom nothing is known."""
+        self._shop.execute("select set_config('dynrec.clock', %s, false)", [NOW.isoformat()])
+        expected = self.oracle()
+        for user in (*USERS, "stranger"):
+            scores = expected.scores(user, NOW)
+            got = self._shop.recommend(user, k=len(scores), exclude_seen=False, by_model=self._model)
+            assert {item for item, _, _ in got} == scores.keys()
+            for item, score, _ in got:
+                assert score == pytest.approx(scores[item], abs=2e-4), (user, item)
+            assert [score for _, score, _ in got] == sorted((score for _, score, _ in got), reverse=True)
+        self._shop.execute("reset dynrec.clock")
+
+
+@pytest.fixture
+def config() -> dict[str, Any]:
+    return make_config()
+
+
+@pytest.fixture
+def answers(shop: Shop, config: dict[str, Any]) -> Answers:
+    """A trained model in the shadow, over thirty interactions."""
+    shop.add_events(events(0, 30))
+    shop.drain()
+    model = stage(shop.connection, config)
+    backfill(shop.connection)
+    return Answers(shop, config, model)
+
+
+def test_published(answers: Answers) -> None:
+    answers.check()
+
+
+def test_pending_at_the_last_moment_and_later(shop: Shop, answers: Answers) -> None:
+    shop.add_events(events(29, 9))
+    answers.check()
+    answers.drain()
+    answers.check()
+
+
+def test_late(shop: Shop, answers: Answers) -> None:
+    shop.add_events([Event("u1", "3", NOON - timedelta(days=3), "purchase", 2.0)])
+    answers.check()
+    answers.drain()
+    answers.check()
+
+
+def test_taken_back(shop: Shop, answers: Answers) -> None:
+    shop.execute("delete from shop.events where user_id = 'u2' and kind = 'view'")
+    answers.check()
+    answers.drain()
+    answers.check()
+
+
+def test_an_item_that_changes_moves_its_audience(shop: Shop, answers: Answers) -> None:
+    shop.execute("update shop.products set title = 'a wholly new thing' where id in (1, 3)")
+    shop.execute("insert into shop.products (id, title, category) values (99, 'brand new', 'lamps')")
+    answers.drain()
+    answers.check()
+    shop.execute("delete from shop.products where id = 3")
+    answers.drain()
+    answers.check()
+
+
+def test_one_after_the_other_is_as_all_at_once(shop: Shop, answers: Answers) -> None:
+    for event in events(30, 12):
+        shop.add_events([event])
+        answers.drain()
+    answers.check()
+
+
+def test_promotion_and_rollback(shop: Shop, answers: Answers) -> None:
+    before = shop.recommend("u1", k=5)
+    ((promoted,),) = shop.execute("select dynrec.promote_model('shop')")
+    learned = shop.recommend("u1", k=5)
+    assert [item for item, _, _ in learned] == [item for item, _, _ in shop.recommend("u1", k=5, by_model=promoted)]
+    assert learned != before
+    ((back,),) = shop.execute("select dynrec.rollback_model('shop')")
+    assert shop.recommend("u1", k=5) == before
+    assert back != promoted
+    assert shop.execute("select dynrec.rollback_model('shop')") == [(promoted,)]
+    assert shop.recommend("u1", k=5) == learned
+
+
+def test_the_plain_way_and_the_long_way_agree(shop: Shop, answers: Answers) -> None:
+    shop.execute("select dynrec.promote_model('shop')")
+    for user in (*USERS, "stranger"):
+        for seen in (True, False):
+            short = shop.recommend(user, k=3, exclude_seen=seen)
+            long = shop.recommend(user, k=3, exclude_seen=seen, filter="true")
+            assert [item for item, _, _ in short] == [item for item, _, _ in long]
+            assert [score for _, score, _ in short] == pytest.approx([score for _, score, _ in long])
+
+
+def test_as_of_is_what_was_answered(shop: Shop, answers: Answers) -> None:
+    shop.execute("select dynrec.promote_model('shop')")
+    ((moment,),) = shop.execute("select clock_timestamp()")
+    shop.execute("select set_config('dynrec.clock', %s, false)", [moment.isoformat()])
+    before = {user: shop.recommend(user, k=4) for user in USERS}
+    shop.execute("reset dynrec.clock")
+    shop.add_events([Event(user, "2", moment + timedelta(seconds=1), "purchase") for user in USERS])
+    shop.execute("update shop.products set title = 'another title' where id < 6")
+    answers.drain()
+    shop.execute("select dynrec.rollback_model('shop')")
+    for user, rows in before.items():
+        again = shop.recommend(user, k=4, as_of=moment)
+        assert [item for item, _, _ in again] == [item for item, _, _ in rows]
+        assert [score for _, score, _ in again] == pytest.approx([score for _, score, _ in rows], abs=1e-4)
+
+
+def test_explanations_add_up(shop: Shop, answers: Answers, config: dict[str, Any]) -> None:
+    ((model,),) = shop.execute("select dynrec.promote_model('shop')")
+    shop.execute("select set_config('dynrec.clock', %s, false)", [NOW.isoformat()])
+    reasons = shop.execute("select contribution from dynrec.explain('shop', 'u1', '12', 100)")
+    query = answers.oracle().query("u1", NOW)
+    vector = shop.item_vectors(["12"])["12"]
+    assert query is not None
+    assert vector is not None
+    assert sum(contribution for (contribution,) in reasons) == pytest.approx(float(query[:-1] @ vector[:-1]), abs=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+def test_places_are_held_for_items_that_nobody_has_met(shop: Shop, share: float) -> None:
+    shop.add_events(events(0, 30))
+    shop.add_products(range(50, 60))
+    shop.drain()
+    model = stage(shop.connection, make_config(exploration=share, cold=[-50.0] * 25))
+    backfill(shop.connection)
+    for user in (*USERS, "stranger"):
+        rows = shop.recommend(user, k=8, exclude_seen=False, by_model=model)
+        new = [item for item, _, _ in rows if int(item) >= 50 or item == "12"]
+        assert 8 * share <= len(new) <= 8 * share + 1
