@@ -93,8 +93,7 @@ def _met(arrays: Arrays, examples: Examples, items: int) -> tuple[Integers, NDAr
     place = ranges(start, length)
     item, row = arrays.histories.item[place], np.repeat(np.arange(len(examples)), length)
     place, item, row = place[item >= 0], item[item >= 0], row[item >= 0]
-    times = np.zeros((len(examples), items), dtype=np.int64)
-    np.add.at(times, (row, item), 1)
+    times = np.bincount(row * items + item, minlength=len(examples) * items).reshape(-1, items)
     last = np.full((len(examples), items), -np.inf)
     last[row, item] = arrays.histories.occurred_at[place]  # ascending: the latest stays
     return times, last
@@ -102,18 +101,24 @@ def _met(arrays: Arrays, examples: Examples, items: int) -> tuple[Integers, NDAr
 
 def _padded(chosen: Flags) -> tuple[Integers, Flags]:
     """Return the items (B, K) of each row's candidates, ascending, and where there is padding."""
-    width = max(int(chosen.sum(axis=1).max()), 1)
-    order = np.argsort(~chosen, axis=1, kind="stable")[:, :width]
-    return order, ~np.take_along_axis(chosen, order, axis=1)
+    row, item = np.nonzero(chosen)
+    count = np.bincount(row, minlength=len(chosen))
+    padding = np.arange(max(int(count.max(initial=0)), 1)) >= count[:, None]
+    items = np.zeros(padding.shape, dtype=np.int64)
+    items[~padding] = item
+    return items, padding
 
 
 def _targets(examples: Examples, item: Integers, padding: Flags) -> tuple[Integers, Integers]:
     """Return row and column of each target that is among the candidates."""
+    rows, columns = np.nonzero(~padding)
+    catalogue = int(max(item.max(), examples.target.max())) + 1
+    known = rows * catalogue + item[rows, columns]  # ascending
     row = examples.target_row()
-    place = np.full((len(item), int(max(item.max(), examples.target.max())) + 1), -1)
-    np.put_along_axis(place, item, np.where(padding, -1, np.arange(item.shape[1])), axis=1)
-    column = place[row, examples.target]
-    return row[column >= 0], column[column >= 0]
+    wanted = row * catalogue + examples.target
+    place = np.searchsorted(known, wanted).clip(max=len(known) - 1)
+    found = known[place] == wanted
+    return row[found], columns[place[found]]
 
 
 def together(batches: list[Candidates]) -> Candidates:

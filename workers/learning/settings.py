@@ -9,18 +9,18 @@ class Settings:
 
     learned: int = 128  # dimension of the learned vectors
     content: int = 64  # principal components of the encoder's vectors
-    decays: tuple[float, ...] = (1.0, 0.93, 0.6)  # of the learned heads, for each later turn
+    decays: tuple[float, ...] = (1.0, 0.9, 0.5)  # of the learned heads, for each later turn
     content_decay: float = 0.93
     numbers_rank: int = 8  # of the map from numbers to vectors
     identity_dropout: float = 0.1  # share of items that stand for nobody's, batch by batch
     dropout: float = 0.2  # of users' vectors
-    history_dropout: float = 0.6  # up to this share of a history is left out
+    history_dropout: float = 0.2  # up to this share of a history is left out
     recent: int = 64  # interactions of a history that training always sees
     older: int = 64  # and how many stand for all before them
-    epochs: int = 6
+    epochs: int = 5
     patience: int = 2  # epochs without a better validation before training stops
     batch: int = 256  # examples
-    rate: float = 1e-3  # step of AdamW
+    rate: float = 2e-3  # step of AdamW
     pull: float = 0.3  # decoupled decay towards the initial values
     recency: float = 3.0  # the last example weighs e^this times as much as the first
     examples: int = 20_000  # of each sort in an epoch

@@ -13,6 +13,7 @@ from workers.learning.history import Thinning, ValueScale, history_batch
 from workers.learning.objective import NEVER, softmax_loss
 from workers.learning.settings import Settings
 from workers.learning.towers import HistoryBatch, ItemTower, ItemVectors, Shape, UserTower
+from workers.learning.trends import Trend, Trends
 
 DAMPING = 0.75  # power of an item's interactions in its chance to be drawn
 
@@ -24,6 +25,7 @@ class Towers(nn.Module):
         super().__init__()
         self.items = ItemTower(shape, settings)
         self.users = UserTower(shape, settings)
+        self.trend = Trend()
 
 
 def shape_of(data: TrainingData) -> Shape:
@@ -44,6 +46,7 @@ class Arrays:
     content: Tensor  # (items, p)
     codes: Tensor  # (items, labels)
     met: Tensor  # (items,): 1 where the item was ever met, else 0
+    trends: Trends
     drawing: Times  # (items,): running sum of the chances to be drawn, by interactions to the power of 3/4
 
     @classmethod
@@ -59,12 +62,19 @@ class Arrays:
             content=towers.items.project(torch.from_numpy(data.content)).detach(),
             codes=torch.from_numpy(data.codes.reshape(len(data.items), -1)),
             met=torch.from_numpy(np.isfinite(first_met).astype(np.float32)),
+            trends=Trends.of(data),
             drawing=np.cumsum(count) / max(float(count.sum()), 1.0),
         )
 
     def on(self, device: str) -> "Arrays":
         """Return the same with its tensors on a device."""
-        return replace(self, content=self.content.to(device), codes=self.codes.to(device), met=self.met.to(device))
+        return replace(
+            self,
+            content=self.content.to(device),
+            codes=self.codes.to(device),
+            met=self.met.to(device),
+            trends=self.trends.on(device),
+        )
 
     def vectors(
         self, towers: Towers, moment: float, identity: Tensor | None = None, rows: Tensor | None = None
@@ -171,6 +181,7 @@ def batch_loss(
     looked_at = torch.from_numpy(columns.item).to(device)
     items = arrays.vectors(towers, float(np.median(examples.moment)), arrays.met * kept.to(device), looked_at)
     logits = inner(towers.users.queries(towers.users.full_pass(items, history), history.context), items).float()
+    logits = logits + arrays.trends.logits(towers.trend, examples.moment, columns.item, history.context)
     rivals = logits + torch.from_numpy(barred(arrays, examples, columns) + columns.correction).to(device)
     row, column = torch.from_numpy(examples.target_row()), torch.from_numpy(columns.find(examples.target))
     return softmax_loss(logits, rivals, row.to(device), column.to(device), torch.from_numpy(examples.weight).to(device))

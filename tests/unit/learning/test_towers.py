@@ -58,5 +58,5 @@ def test_interactions_at_one_time_are_one_turn(data: TrainingData, settings: Set
     contexts = [torch.ones(settings.learned)] * 3 + [torch.ones(settings.content)]
     together = towers.users.update(towers.users.update(towers.users.fresh(), contexts, 1.0, 5.0), contexts, 1.0, 5.0)
     apart = towers.users.update(towers.users.update(towers.users.fresh(), contexts, 1.0, 5.0), contexts, 1.0, 6.0)
-    assert together.weights.tolist() == [2.0, 2.0, 2.0, 2.0]
+    assert together.weights.tolist() == [2.0] * 4
     torch.testing.assert_close(apart.weights, 1 + torch.tensor([*settings.decays, settings.content_decay]))
