@@ -3,7 +3,7 @@
 Every call is one statement and commits by itself. Errors of the driver arrive as errors of dynrec_store.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 from pgvector import Vector
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
 from dynrec_store.database import translated_errors
@@ -118,6 +118,74 @@ def begin_training(connection: Connection, model: int) -> Training:
         found = cursor.execute("select * from dynrec._training_begins(%s)", [model]).fetchone()
     assert found is not None  # noqa: S101  the function raises otherwise
     return found
+
+
+def lock_training(connection: Connection, model: int) -> bool:
+    """Become the one who trains a model, until the connection ends; False: another is at it."""
+    with translated_errors():
+        row = connection.execute("select pg_try_advisory_lock(hashtext('dynrec.train'), %s)", [model]).fetchone()
+    return row == (True,)
+
+
+def staged_models(connection: Connection) -> list[int]:
+    """The models that wait for somebody to train them."""
+    with translated_errors(), connection.cursor(row_factory=scalar_row) as cursor:
+        return cast("list[int]", cursor.execute("select model_id from dynrec._staged_models()").fetchall())
+
+
+def stage_model(
+    connection: Connection, recommender: str, options: Mapping[str, object], *, continue_active: bool
+) -> int:
+    """Begin a learned model version and return its number."""
+    statement = "select dynrec.stage_model(%s, options => %s, continue_active => %s)"
+    with translated_errors():
+        row = connection.execute(statement, [recommender, Jsonb(options), continue_active]).fetchone()
+    return cast("tuple[int]", row)[0]
+
+
+def training_interactions(
+    connection: Connection, model: int
+) -> Iterator[tuple[str, str, str | None, float | None, datetime]]:
+    """User, item, kind, value and time of the interactions that a model learns from, in the order of time."""
+    statement = "select user_id, item_id, kind, value, occurred_at from dynrec._training_interactions(%s)"
+    # a cursor of the server's: not all of them are in memory twice
+    with translated_errors(), connection.transaction(), connection.cursor("training_interactions") as cursor:
+        cursor.itersize = 20_000
+        yield from cast(
+            "Iterator[tuple[str, str, str | None, float | None, datetime]]", cursor.execute(statement, [model])
+        )
+
+
+def training_items(connection: Connection, model: int) -> list[tuple[str, Vector]]:
+    """Key and content vector of every item of the catalogue."""
+    with translated_errors():
+        rows = connection.execute("select item_id, embedding from dynrec._training_items(%s)", [model]).fetchall()
+    return cast("list[tuple[str, Vector]]", rows)
+
+
+def training_kinds(connection: Connection, model: int) -> list[tuple[str, float]]:
+    """The declared kinds of interactions and their weights; "*" is every other kind."""
+    with translated_errors():
+        rows = connection.execute("select kind, weight from dynrec._training_kinds(%s)", [model]).fetchall()
+    return cast("list[tuple[str, float]]", rows)
+
+
+def feature_names(connection: Connection, recommender_id: int) -> list[tuple[str, str]]:
+    """Name and type (number or label) of every feature of an item that models read, in order."""
+    statement = "select feature, type from dynrec._feature_names(%s) order by position"
+    with translated_errors():
+        rows = connection.execute(statement, [recommender_id]).fetchall()
+    return cast("list[tuple[str, str]]", rows)
+
+
+def item_features(
+    connection: Connection, recommender_id: int, moment: datetime
+) -> list[tuple[str, list[float | None], list[str | None]]]:
+    """Key, numbers and labels of every item as known at a moment."""
+    statement = "select item_id, numbers, labels from dynrec._item_features(%s, null, %s)"
+    with translated_errors():
+        rows = connection.execute(statement, [recommender_id, moment]).fetchall()
+    return cast("list[tuple[str, list[float | None], list[str | None]]]", rows)
 
 
 def fail_training(connection: Connection, model: int, error: str) -> None:

@@ -19,7 +19,7 @@ class Recommendation:
     item_id: str  # the item's key as text
     rank: int  # 1, 2, … in the order of the list
     score: float  # higher is better; comparable within one list only
-    source: str  # the path that made the row: personal, session, similar, search, trending or fallback
+    source: str  # the path that made the row: personal, session, similar, search, repeat, trending or fallback
     model_version: int
 
 
@@ -158,14 +158,25 @@ class ModelVersion:
 
     recommender: str
     model_version: int
-    state: str  # active or retired
+    kind: str  # content: the encoder's vectors, or learned
+    state: str  # staged, training, failed, backfilling, shadow, active, standby or retired
+    is_active: bool
     encoder: str  # or 'adopted'
     dimension: int
+    base_model: int | None  # learned: whose content vectors its towers read
+    parent_model: int | None  # learned: the model that training went on from
     created_at: datetime
+    data_from: datetime | None
+    data_until: datetime | None  # data cut-off
     items: int
     users: int
+    progress: float | None  # of the backfill, 0 to 1
+    eta: timedelta | None  # time left of the backfill
     bytes: int  # on disk
     indexed: bool  # whether its HNSW index stands
+    metrics: dict[str, Any]  # on the validation period
+    report: dict[str, Any]  # what cleaning dropped and clipped
+    error: str | None  # why training failed
 
 
 @dataclass(frozen=True, slots=True)

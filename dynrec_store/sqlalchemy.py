@@ -57,6 +57,7 @@ _ARGUMENTS: Mapping[str, TypeEngine[Any]] = {
     "filter_args": JSONB(),
     "exclude_items": ARRAY(Text()),
     "exclude_seen": Boolean(),
+    "by_model": Integer(),
     "diversity": Double(),
     "as_of": _TIME,
 }
@@ -102,6 +103,7 @@ def recommend(
     exclude_seen: bool | None = None,
     diversity: float | None = None,
     as_of: datetime | None = None,
+    by_model: int | None = None,
 ) -> TableValuedAlias:
     """The best items for a user: item_id, rank, score, source, model_version."""
     return _table("recommend", _RECOMMENDATION, locals())

@@ -36,7 +36,7 @@ end
 $$;
 comment on function dynrec.stage_model(text, text, jsonb, boolean) is
   'Begins a model version and returns its number: a learned one, to be trained by `dynrec train` on the interactions up to now, or, with encoder, another content space, whose '
-  'backfill begins at once. continue_active: training goes on from the active model. options: hyper-parameters of training. The recommender goes on answering as before until dynrec.promote_model.';
+  'backfill begins at once. continue_active: training goes on from the active model. options: hyper-parameters of training, features (how missing values are made up and numbers scaled), promote (true: as soon as it is complete, unless it loses). The recommender goes on answering as before until dynrec.promote_model.';
 
 create or replace function dynrec._stage_encoder(r dynrec_data.recommender, encoder text) returns int
 language plpgsql
@@ -104,6 +104,20 @@ as $$
   update dynrec_data.model_version m set state = 'failed', error = _training_failed.error where m.id = model and m.state in ('staged', 'training')
 $$;
 comment on function dynrec._training_failed(int, text) is 'Internal. Training gave up; dynrec train can try the model again.';
+
+create or replace function dynrec._staged_models() returns table (model_id int)
+language sql stable
+set search_path from current
+as $$
+  select m.id from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id
+  where m.kind = 'learned' and m.state in ('staged', 'training') and not r.paused
+    -- whoever trains one holds its lock
+    and not exists (select from pg_locks l where l.locktype = 'advisory' and l.objsubid = 2
+      and l.database = (select d.oid from pg_database d where d.datname = current_database())
+      and l.classid::bigint = (hashtext('dynrec.train')::bigint & 4294967295) and l.objid::bigint = m.id)
+  order by m.id
+$$;
+comment on function dynrec._staged_models() is 'Internal. The models that nobody trains: staged, or left by a worker that was killed.';
 
 create or replace function dynrec._training_interactions(model int)
 returns table (user_id text, item_id text, kind text, value double precision, occurred_at timestamptz)
@@ -215,11 +229,14 @@ begin
     and not exists (select from dynrec_data.lease l where l.recommender_id = m.recommender_id and l.kind in ('derived', 'user') and l.lane = 1)
     and (dynrec._has_vector_index(m.id) or not exists (select from dynrec_data.item_vector v where v.model_id = m.id));
   get diagnostics finished = row_count;
+  perform dynrec.promote_model(r.name, m.id)
+  from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id
+  where m.state = 'shadow' and m.options -> 'promote' = 'true' and m.id > r.active_model_id and not dynrec._loses(m);
   return finished;
 end
 $$;
 comment on function dynrec._finish_backfills() is
-  'Internal. Model versions whose items and users are all there, with their index, answer in the shadow from now on: they can be promoted.';
+  'Internal. Model versions whose items and users are all there, with their index, answer in the shadow from now on; those that were to be promoted are, unless they lost.';
 
 create or replace function dynrec._has_vector_index(model int) returns boolean
 language sql stable
@@ -229,6 +246,15 @@ as $$
     where c.relname = format('item_vector_%s_hnsw', model) and c.relnamespace = 'dynrec_data'::regnamespace and i.indisvalid)
 $$;
 comment on function dynrec._has_vector_index(int) is 'Internal. Whether the HNSW index of a model version stands.';
+
+create or replace function dynrec._loses(m dynrec_data.model_version) returns boolean
+language sql immutable
+set search_path from current
+as $$
+  select coalesce((m.metrics #>> '{active,ndcg_at_10}')::double precision > (m.metrics ->> 'ndcg_at_10')::double precision, false)
+$$;
+comment on function dynrec._loses(dynrec_data.model_version) is
+  'Internal. Whether a model foresaw the newest period worse than the model that was active when it was trained.';
 
 create or replace function dynrec.promote_model(recommender text, model_version int default null, force boolean default false) returns int
 language plpgsql
@@ -253,7 +279,7 @@ begin
   elsif m.state not in ('shadow', 'standby') then
     perform dynrec._reject(format('model version %s cannot answer yet or any more: it is %s', m.id, m.state), m.id::text,
       case m.state when 'backfilling' then 'Wait for its backfill: see dynrec.model_versions.' else 'Train another one: dynrec train.' end);
-  elsif not force and (m.metrics #>> '{active,ndcg_at_10}')::double precision > (m.metrics ->> 'ndcg_at_10')::double precision then
+  elsif not force and dynrec._loses(m) then
     perform dynrec._reject(format('model version %s loses against the active one on the newest period: nDCG@10 %s against %s',
       m.id, m.metrics ->> 'ndcg_at_10', m.metrics #>> '{active,ndcg_at_10}'), m.id::text, 'Train with more data, or promote it all the same with force => true.');
   end if;

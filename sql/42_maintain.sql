@@ -98,9 +98,15 @@ begin
   insert into dynrec_data.task (recommender_id, action)
   select distinct d.recommender_id, 'scan_derived' from due d
   where not exists (select from dynrec_data.task t where t.recommender_id = d.recommender_id and t.action = 'scan_derived');
+  perform dynrec.stage_model(r.name, options => '{"promote": true}', continue_active => a.kind = 'learned')
+  from dynrec_data.recommender r join dynrec_data.model_version a on a.id = r.active_model_id
+  where r.interactions is not null and not r.paused and not exists (
+    select from dynrec_data.model_version m
+    where m.recommender_id = r.id and m.kind = 'learned' and m.created_at > now() - (r.options ->> 'train_every')::interval)
+    and r.options ->> 'train_every' is not null;
 end
 $$;
-comment on function dynrec._maintain() is 'Internal. History partitions, retention, old heartbeats, features that move with time. Cheap when there is nothing to do; run every few minutes.';
+comment on function dynrec._maintain() is 'Internal. History partitions, retention, old heartbeats, features that move with time, scheduled training. Cheap when there is nothing to do; run every few minutes.';
 
 create or replace function dynrec._index_statements() returns table (recommender text, statement text)
 language sql stable

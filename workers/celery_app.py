@@ -1,4 +1,4 @@
-"""The Celery app: two queues of hints that there is work in the database.
+"""The Celery app: queues of hints that there is work in the database.
 
 Losing a hint, or seeing it twice, is harmless: the queue proper is in PostgreSQL, and the dispatcher sends hints
 again for as long as there is work.
@@ -14,13 +14,17 @@ from dynrec_store.settings import Settings
 
 ENCODE: Final = "encode"  # items: machines with an accelerator take it
 MAINTENANCE: Final = "maintenance"  # users, tasks, indexes
-QUEUES: Final = (ENCODE, MAINTENANCE)
+TRAIN: Final = "train"  # models: takes minutes and all processors
+QUEUES: Final = (ENCODE, MAINTENANCE, TRAIN)
 
 RECOMPUTE_ITEMS: Final = "dynrec.recompute_items"
 RECOMPUTE_DERIVED: Final = "dynrec.recompute_derived"
 RECOMPUTE_USERS: Final = "dynrec.recompute_users"
 RUN_TASKS: Final = "dynrec.run_tasks"
+TRAIN_MODEL: Final = "dynrec.train_model"
 MAINTAIN: Final = "dynrec.maintain"
+
+QUEUE_OF: Final = {RECOMPUTE_ITEMS: ENCODE, RECOMPUTE_DERIVED: ENCODE, TRAIN_MODEL: TRAIN}  # others: maintenance
 
 HINT_SECONDS = 10.0  # a hint that nobody took for so long is forgotten; clocks may differ by less than this
 MEMORY: Final = "memory://"
@@ -58,7 +62,7 @@ def check_broker(settings: Settings) -> None:
         )
 
 
-def send_hint(app: Celery, task: str, *arguments: str) -> None:
+def send_hint(app: Celery, task: str, *arguments: str | int) -> None:
     """Send a hint; raises kombu's OperationalError if the broker cannot be reached.
 
     Celery's own message, on its queue without `send_task`, whose routing and declaring takes as long as all the rest
@@ -72,7 +76,7 @@ def send_hint(app: Celery, task: str, *arguments: str) -> None:
         producer.publish(
             message.body,
             exchange="",
-            routing_key=ENCODE if task in (RECOMPUTE_ITEMS, RECOMPUTE_DERIVED) else MAINTENANCE,
+            routing_key=QUEUE_OF.get(task, MAINTENANCE),
             serializer="json",
             headers=message.headers,
             retry=True,

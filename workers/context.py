@@ -5,16 +5,18 @@ import socket
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from enum import IntEnum
+from typing import Protocol
 
 import structlog
 
-from dynrec_store import queue
+from dynrec_store import models, queue
 from dynrec_store.exceptions import DynrecError
+from dynrec_store.models import DerivedRow, Floats
 from dynrec_store.queue import Encoding
 from dynrec_store.settings import Settings
 from workers.batch_size import BatchSize
@@ -55,11 +57,19 @@ class Tally:
         return Tally(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
+class Towers(Protocol):
+    """What makes the vectors of items for a learned model."""
+
+    def derive(self, rows: Sequence[DerivedRow]) -> tuple[list[Floats], list[Floats]]:
+        """Embeddings of the items, and their contexts, all heads of an item in a row."""
+
+
 class Context:
     """One for each worker process, made before its tasks run and closed after them."""
 
     def __init__(self, settings: Settings, url: str) -> None:
         self.settings = settings
+        self.url = url
         self.process = process_name("worker")
         self.stopping = threading.Event()  # set: finish the batch at hand, claim no other
         self.lease = timedelta(seconds=settings.lease_seconds)
@@ -67,6 +77,7 @@ class Context:
         self.call = self._connections.call
         self.encodings: dict[str, Encoding] = {}  # recommender -> its encoding when it was last claimed from
         self._encoders: dict[tuple[str, str, int], Encoder] = {}
+        self._towers: dict[int, Towers] = {}  # model version -> its towers
         self._unavailable: dict[tuple[str, str, int], tuple[EncoderError, float]] = {}
         self._sizes: dict[str, BatchSize] = {}
         self._loops: Counter[str] = Counter()  # recommender -> loops over its items that are running
@@ -92,6 +103,16 @@ class Context:
             self._unavailable[key] = failure, time.monotonic() + LOAD_AGAIN
             raise
         self._encoders[key] = found
+        return found
+
+    def towers(self, model: int) -> Towers:
+        """The towers of a learned model; raises ModelUnavailable."""
+        found = self._towers.get(model)
+        if found is None:
+            # torch takes seconds to import: recommenders without a learned model go without
+            from workers.learning.derivation import ItemVectors  # noqa: PLC0415
+
+            found = self._towers[model] = ItemVectors(model, self.call(models.artefacts, model))
         return found
 
     def preload(self) -> None:

@@ -1,8 +1,11 @@
 """Set-based work: tasks left by changes, vector indexes, partitions, retention."""
 
+from contextlib import closing
+
 import structlog
 
 from dynrec_store import models, queue
+from dynrec_store.exceptions import DynrecError
 from dynrec_store.queue import Connection
 from workers.context import Context
 
@@ -41,3 +44,22 @@ def maintain(context: Context) -> None:
     context.call(queue.maintain)
     context.call(queue.expire_leases)
     context.call(queue.release_retries)
+
+
+def train_model(context: Context, model: int) -> None:
+    """Train a staged model, unless another worker is at it; what goes wrong is noted with the model."""
+    # torch takes seconds to import: workers of the other queues go without
+    from workers.learning.run import train_staged  # noqa: PLC0415
+
+    with closing(queue.connect(context.url, application_name=context.process)) as connection:
+        if model not in models.staged_models(connection) or not models.lock_training(connection, model):
+            return
+        try:
+            train_staged(
+                connection,
+                context.settings,
+                model,
+                lambda stage, done: log.info("train", stage=stage, done=round(done, 2)),
+            )
+        except (DynrecError, ValueError, RuntimeError) as error:
+            log.warning("training_failed", model=model, reason=str(error))

@@ -29,7 +29,7 @@ class Sender:
             for _ in range(count):
                 self._send_for_one(work)
 
-    def send(self, task: str, *arguments: str) -> bool:
+    def send(self, task: str, *arguments: str | int) -> bool:
         """Send one hint; False if the broker is away."""
         if time.monotonic() < self._away_until:
             return False

@@ -1,20 +1,32 @@
 """The Celery tasks: each says that there is work, and does all it can claim."""
 
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from celery import Celery
 
 from dynrec_store.exceptions import UnknownNameError
 from workers import derive, maintenance, recompute
-from workers.celery_app import MAINTAIN, RECOMPUTE_DERIVED, RECOMPUTE_ITEMS, RECOMPUTE_USERS, RUN_TASKS, send_hint
+from workers.celery_app import (
+    MAINTAIN,
+    RECOMPUTE_DERIVED,
+    RECOMPUTE_ITEMS,
+    RECOMPUTE_USERS,
+    RUN_TASKS,
+    TRAIN_MODEL,
+    send_hint,
+)
 from workers.context import Context, Tally
 
 log = structlog.get_logger(__name__)
 
+Recompute = Callable[[Context, str], tuple[Tally, bool]]  # returns whether more may wait
+
 
 def register(app: Celery, context: Context) -> None:
     """Give an app its tasks, which work with the connections and encoders of a context."""
+    work = partial(_work, app, context)
 
     def recompute_items(recommender: str) -> None:
         work(RECOMPUTE_ITEMS, recompute.recompute_items, recommender)
@@ -27,20 +39,14 @@ def register(app: Celery, context: Context) -> None:
     def recompute_users(recommender: str) -> None:
         work(RECOMPUTE_USERS, recompute.recompute_users, recommender)
 
-    def work(task: str, recompute_some: Callable[[Context, str], tuple[Tally, bool]], recommender: str) -> None:
-        try:
-            _, more = recompute_some(context, recommender)
-        except UnknownNameError as error:  # dropped since the hint was sent
-            log.info("hint_without_recommender", reason=str(error))
-            return
-        if more:
-            send_hint(app, task, recommender)
-
     def run_tasks() -> None:
         maintenance.run_tasks(context)
 
     def maintain() -> None:
         maintenance.maintain(context)
+
+    def train_model(model: int) -> None:
+        maintenance.train_model(context, model)
 
     tasks = {
         RECOMPUTE_ITEMS: recompute_items,
@@ -48,7 +54,18 @@ def register(app: Celery, context: Context) -> None:
         RECOMPUTE_USERS: recompute_users,
         RUN_TASKS: run_tasks,
         MAINTAIN: maintain,
+        TRAIN_MODEL: train_model,
     }
     for name, function in tasks.items():
         # shared tasks would turn up in every other app of this process
         app.task(function, name=name, shared=False)
+
+
+def _work(app: Celery, context: Context, task: str, recompute_some: Recompute, recommender: str) -> None:
+    try:
+        _, more = recompute_some(context, recommender)
+    except UnknownNameError as error:  # dropped since the hint was sent
+        log.info("hint_without_recommender", reason=str(error))
+        return
+    if more:
+        send_hint(app, task, recommender)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dynrec_store.cli import encoders, migrating, operating, reading, running
+from dynrec_store.cli import encoders, migrating, operating, reading, running, training
 from dynrec_store.cli.commands import Commands
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start here": (running.demo, running.up),
     "Run": (running.dispatcher, running.worker),
     "Look after": (operating.status, operating.doctor),
+    "Learn": (training.train, training.models, training.promote, training.rollback),
     "Read": (reading.recommend, reading.similar, reading.search),
 }
 for panel, commands in _PANELS.items():

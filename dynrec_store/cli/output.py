@@ -40,6 +40,11 @@ def working(what: str) -> Status:
     return _stderr().status(Text(f"{what} …"))
 
 
+def progress_console() -> Console:
+    """Where progress bars are drawn: standard error."""
+    return _stderr()
+
+
 def print_json(value: object) -> None:
     """Dataclasses, and mappings and sequences of them, as JSON; times are ISO 8601, durations seconds."""
     out().print(json.dumps(value, default=_plain, indent=2, ensure_ascii=False), markup=False, soft_wrap=True)

@@ -98,8 +98,11 @@ def dispatcher(
 
 def worker(
     queues: Annotated[
-        str, typer.Option(help="Which work to take: encode, maintenance, or both.", envvar="DYNREC_QUEUES")
-    ] = "encode,maintenance",
+        str,
+        typer.Option(
+            help="Which work to take: encode, maintenance, train, or several of them.", envvar="DYNREC_QUEUES"
+        ),
+    ] = "encode,maintenance,train",
     concurrency: Annotated[
         int, typer.Option(min=1, help="Threads that work at once.", envvar="DYNREC_CONCURRENCY")
     ] = 2,

@@ -10,6 +10,7 @@ from dynrec_store import database
 from dynrec_store.settings import Settings, load_settings
 from dynrec_store.store.calls import Connections, EngineConnections, Key
 from dynrec_store.store.declarations import Declarations
+from dynrec_store.store.modelling import Modelling
 from dynrec_store.store.operations import Operations
 from dynrec_store.store.reading import Reading
 from dynrec_store.store.searching import Encode, Searching, worker_encode
@@ -19,7 +20,7 @@ from dynrec_store.target import target_database
 __all__ = ["Connections", "Encode", "EngineConnections", "FeatureStore", "Key"]
 
 
-class FeatureStore(Declarations, Reading, Searching, Timeline, Operations):
+class FeatureStore(Declarations, Reading, Searching, Timeline, Modelling, Operations):
     """The recommenders of one database.
 
         with FeatureStore.connect("postgresql://localhost/shop") as store:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
-from dynrec_store.results import Encoder, Failure, Finding, Freshness, ModelVersion, QueueLine, Status
+from dynrec_store.results import Encoder, Failure, Finding, Freshness, QueueLine, Status
 from dynrec_store.store.calls import Calls, Key
 
 
@@ -63,7 +63,3 @@ class Operations(Calls):
     def encoders(self) -> list[Encoder]:
         """The encoders that `create_recommender` can name."""
         return self._view(Encoder, "encoders")
-
-    def model_versions(self) -> list[ModelVersion]:
-        """The vector spaces with their sizes."""
-        return self._view(ModelVersion, "model_versions")

@@ -31,10 +31,11 @@ class Reading(Calls):
         exclude_seen: bool | None = None,
         diversity: float = 0.0,
         as_of: datetime | None = None,
+        by_model: int | None = None,
     ) -> list[Recommendation]:
         """The best items for a user; trending ones, and `source` says so, for a user who is not known.
 
-        `exclude_seen` defaults to the recommender's option.
+        `exclude_seen` defaults to the recommender's option. `by_model`: another live model version than the active one.
         """
         return self._rows(
             Recommendation,
@@ -48,6 +49,7 @@ class Reading(Calls):
             exclude_seen=exclude_seen,
             diversity=float(diversity),
             as_of=as_of,
+            by_model=by_model,
         )
 
     def recommend_for_items(

@@ -11,6 +11,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers.utils.logging import disable_progress_bar
 
+from workers.device import torch_device
 from workers.encoders.base import Vectors, unit_rows
 from workers.encoders.short_texts import ShortTexts
 from workers.exceptions import DeviceFault, ModelUnavailable
@@ -51,7 +52,7 @@ class SentenceTransformerEncoder:
 
         Raises ModelUnavailable or DeviceFault.
         """
-        target = _device(device)
+        target = torch_device(device)
         model = _load_model(name, target, _dtype(precision, target))
         return cls(name, model, ShortTexts.compile(model) if target.type == "cpu" else None)
 
@@ -105,17 +106,6 @@ class SentenceTransformerEncoder:
 def _well_formed(text: str) -> str:
     """Replace lone surrogates, at which tokenizers fail."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise DeviceFault(f"device {name!r} cannot be used, set DYNREC_DEVICE to auto or cpu: {error}") from error
-    return device
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -1,0 +1,111 @@
+"""dynrec train, models, promote, rollback."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from dynrec_store.cli.options import DatabaseUrl, DataDir, Device, Json, LogFormat, LogLevel, settings_of
+from dynrec_store.cli.output import print_rows, progress_console, say, working
+from dynrec_store.cli.reading import Recommender, opened
+from dynrec_store.extras import load_extra
+from dynrec_store.logs import configure_logging
+from dynrec_store.target import target_database
+
+Version = Annotated[int | None, typer.Argument(help="Its number.", show_default="the newest that is complete")]
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as epochs=4")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def train(
+    recommender: Recommender,
+    continue_active: Annotated[
+        bool, typer.Option("--continue", help="Go on from the active model, with what came since.")
+    ] = False,
+    promote: Annotated[
+        bool | None,
+        typer.Option(
+            "--promote/--no-promote",
+            help="Let it answer as soon as it is complete, unless it loses against the active one.",
+            show_default="with --continue",
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="A hyper-parameter, NAME=VALUE in JSON; again for others.")
+    ] = None,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    device: Device = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Train a model on a recommender's interactions, here; workers then fill in its vectors.
+
+    Until it is promoted the recommender answers as before.
+    """
+    settings = settings_of(
+        database_url=database_url, data_dir=data_dir, device=device, log_level=log_level, log_format=log_format
+    )
+    options: dict[str, Any] = dict(_option(text) for text in option or [])
+    if continue_active if promote is None else promote:
+        options["promote"] = True
+    run = load_extra("workers.learning.run:train", "worker")
+    configure_logging(settings)
+    with target_database(settings) as url, _stages() as progress:
+        version = run(settings, url, recommender, options=options, continue_active=continue_active, progress=progress)
+    say(f"model version {version} is trained; `dynrec models` shows its figures, and how far its backfill is")
+
+
+def models(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """Print every model version: what it is, its state, how far its backfill is, how well it foresaw."""
+    with opened(settings_of(database_url=database_url, data_dir=data_dir)) as store, working("Looking"):
+        versions = store.model_versions()
+    print_rows(versions, none="no recommender is declared: see dynrec.create_recommender", as_json=as_json)
+
+
+def promote(
+    recommender: Recommender,
+    model_version: Version = None,
+    force: Annotated[bool, typer.Option("--force", help="Also if it lost against the active one.")] = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Let a complete model version answer. The one before stays up to date, to be gone back to."""
+    with opened(settings_of(database_url=database_url, data_dir=data_dir)) as store, working("Promoting"):
+        promoted = store.promote_model(recommender, model_version, force=force)
+    say(f"model version {promoted} answers for {recommender!r}")
+
+
+def rollback(recommender: Recommender, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """Go back to the model version that answered before."""
+    with opened(settings_of(database_url=database_url, data_dir=data_dir)) as store, working("Going back"):
+        version = store.rollback_model(recommender)
+    say(f"model version {version} answers for {recommender!r}")
+
+
+@contextmanager
+def _stages() -> Iterator[Callable[[str, float], None]]:
+    """A progress bar for each stage, on standard error; call what it yields with the stage and its share done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=progress_console()) as progress:
+
+        def show(stage: str, done: float) -> None:
+            if stage not in bars:
+                for earlier in bars.values():
+                    progress.update(earlier, completed=1.0)
+                bars[stage] = progress.add_task(stage, total=1.0)
+            progress.update(bars[stage], completed=done)
+
+        yield show

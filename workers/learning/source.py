@@ -1,0 +1,85 @@
+"""From a recommender's tables to arrays: what a staged model learns from."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+from dynrec_store import models
+from dynrec_store.models import Training
+from dynrec_store.queue import Connection
+from workers.learning.cleaning import CleaningReport, Interactions, clean
+from workers.learning.data import Floats, Times, TrainingData
+from workers.learning.features import FeatureMaker, Snapshot
+
+FEATURES = "features.skops"
+SNAPSHOTS = 8  # moments at which the features that move with time are read
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What was read for a model, what cleaning did, and how features are made."""
+
+    data: TrainingData
+    features: FeatureMaker
+    report: CleaningReport
+
+
+def read_sources(
+    connection: Connection, model: int, training: Training, options: object, known: FeatureMaker | None
+) -> Sources:
+    """Read interactions, items and features of a staged model; `known`: features as another model makes them."""
+    kinds = models.training_kinds(connection, model)
+    interactions, report = clean(models.training_interactions(connection, model), training.data_until)
+    items = models.training_items(connection, model)
+    snapshots = [_snapshot(connection, training, moment) for moment in _moments(interactions.occurred_at, training)]
+    names = models.feature_names(connection, training.recommender_id)
+    features = known or FeatureMaker.fitted(names, snapshots, options)
+    data = _arrays(interactions, kinds, [name for name, _ in items], exclude_seen=training.exclude_seen)
+    return Sources(
+        replace(
+            data,
+            content=_matrix([vector.to_numpy() for _, vector in items]),
+            codes=features.codes(snapshots[-1], data.items),
+            numerics=features.numerics(snapshots, data.items),
+        ),
+        features,
+        report,
+    )
+
+
+def _arrays(
+    interactions: Interactions, kinds: list[tuple[str, float]], items: list[str], *, exclude_seen: bool
+) -> TrainingData:
+    users, user = np.unique(interactions.user, return_inverse=True)
+    item_rows = {name: row for row, name in enumerate(items)}
+    kind_rows = {name: row for row, (name, _) in enumerate(kinds)}
+    return TrainingData(
+        user=user.astype(np.int64),
+        item=np.array([item_rows.get(name, -1) for name in interactions.item], dtype=np.int64),
+        kind=np.array([kind_rows.get(name, kind_rows["*"]) for name in interactions.kind], dtype=np.int64),
+        value=interactions.value.astype(np.float32),
+        occurred_at=interactions.occurred_at,
+        users=tuple(users.tolist()),
+        items=tuple(items),
+        kinds=tuple(name for name, _ in kinds),
+        kind_weights=np.array([weight for _, weight in kinds], dtype=np.float32),
+        content=np.zeros((0, 0), dtype=np.float32),
+        exclude_seen=exclude_seen,
+    )
+
+
+def _moments(occurred_at: Times, training: Training) -> list[datetime]:
+    """Moments between which equally many interactions lie, the last at the data cut-off."""
+    inner = np.quantile(occurred_at, np.linspace(0, 1, SNAPSHOTS)[1:-1]) if len(occurred_at) else []
+    return [*(datetime.fromtimestamp(float(moment), UTC) for moment in inner), training.data_until]
+
+
+def _snapshot(connection: Connection, training: Training, moment: datetime) -> Snapshot:
+    rows = models.item_features(connection, training.recommender_id, moment)
+    numbers = np.array([row[1] for row in rows], dtype=np.float64)  # None becomes NaN
+    return Snapshot(moment.timestamp(), [row[0] for row in rows], numbers, [row[2] for row in rows])
+
+
+def _matrix(vectors: list[Floats]) -> Floats:
+    return np.stack(vectors).astype(np.float32) if vectors else np.zeros((0, 1), dtype=np.float32)
