@@ -1,0 +1,150 @@
+"""Interactions without what cannot have happened, and a count of everything that was changed or left out."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.learning.data import Flags, Integers, Times
+
+Row = tuple[str, str, str | None, float | None, datetime]  # user, item, kind, value, time (with a zone)
+Names = NDArray[np.object_]
+
+LARGEST = 1e30  # a number beyond counts as none: its square has to fit into what training computes with
+SPREADS = 10.0  # between the median and a bound; a spread is what lies between the 5th and the 95th percentile
+ANY_KIND = "*"
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Interactions in the order of their times; five arrays of the same length."""
+
+    user: Names
+    item: Names
+    kind: Names  # "*": none was given
+    value: Times  # NaN: none, or not a finite number
+    occurred_at: Times  # seconds since 1970 in UTC, ascending
+
+
+@dataclass(frozen=True)
+class CleaningReport:
+    """How many interactions were read, and what became of them; read = impossible_times + duplicates + kept."""
+
+    read: int
+    impossible_times: int  # left out: before 1970 or after the cut-off
+    duplicates: int  # left out: user, item, kind, value and time are those of another
+    not_finite: int  # kept without their value
+    clipped: int  # kept, the value moved to a bound
+    kept: int
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return asdict(self)
+
+
+def clean(rows: Iterable[Row], until: datetime) -> tuple[Interactions, CleaningReport]:
+    """Return what can be learned from, and what was done to it. Ties in time keep the order they came in.
+
+    Values are clipped within each kind, at the bounds of `robust_bounds`. `until` is the data cut-off.
+    """
+    raw = _read(rows)
+    possible = np.flatnonzero((raw.occurred_at >= 0) & (raw.occurred_at <= until.timestamp()))
+    timely = _taken(raw, possible[np.argsort(raw.occurred_at[possible], kind="stable")])
+    kept = _taken(timely, np.flatnonzero(~_repeated(timely)))
+    value, not_finite, clipped = _bounded(kept)
+    report = CleaningReport(
+        read=len(raw.user),
+        impossible_times=len(raw.user) - len(timely.user),
+        duplicates=len(timely.user) - len(kept.user),
+        not_finite=not_finite,
+        clipped=clipped,
+        kept=len(kept.user),
+    )
+    return Interactions(kept.user, kept.item, kept.kind, value, kept.occurred_at), report
+
+
+def robust_bounds(values: Times) -> tuple[float, float]:
+    """Return what a number of this column hardly lies beyond: the median and ten spreads to either side.
+
+    `values`: finite numbers, at least one. Where half a spread cannot be told (nearly all are the same), the bounds
+    are the extremes, and nothing lies beyond.
+    """
+    low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
+    reach = SPREADS * float(high - low)
+    if reach == 0.0:
+        return float(values.min()), float(values.max())
+    return float(middle) - reach, float(middle) + reach
+
+
+def finite(values: Times) -> Times:
+    """Return the numbers with NaN in place of what is infinite or beyond 1e30."""
+    return np.where(np.abs(values) <= LARGEST, values, np.nan)
+
+
+def _read(rows: Iterable[Row]) -> Interactions:
+    """Return the rows as they are: infinity marks a value that was not a number, so that it can be counted."""
+    users: list[str] = []
+    items: list[str] = []
+    kinds: list[str] = []
+    values: list[float] = []
+    times: list[float] = []
+    for user, item, kind, value, occurred_at in rows:
+        users.append(user)
+        items.append(item)
+        kinds.append(ANY_KIND if kind is None else kind)
+        values.append(np.nan if value is None else value if value == value else np.inf)  # noqa: PLR0124  NaN
+        times.append(occurred_at.timestamp())
+    return Interactions(
+        np.array(users, dtype=np.object_),
+        np.array(items, dtype=np.object_),
+        np.array(kinds, dtype=np.object_),
+        np.array(values, dtype=np.float64),
+        np.array(times, dtype=np.float64),
+    )
+
+
+def _taken(interactions: Interactions, rows: Integers) -> Interactions:
+    return Interactions(
+        interactions.user[rows],
+        interactions.item[rows],
+        interactions.kind[rows],
+        interactions.value[rows],
+        interactions.occurred_at[rows],
+    )
+
+
+def _repeated(interactions: Interactions) -> Flags:
+    """Return for each interaction whether an earlier one is the same in everything."""
+    value = np.where(np.isnan(interactions.value), np.inf, interactions.value)  # NaN equals nothing
+    keys = (
+        value,
+        _numbered(interactions.kind),
+        _numbered(interactions.item),
+        _numbered(interactions.user),
+        interactions.occurred_at,
+    )
+    order = np.lexsort(keys)  # stable: the first of the same stays first
+    repeated = np.zeros(len(order), dtype=np.bool_)
+    repeated[order[1:]] = np.logical_and.reduce([key[order[1:]] == key[order[:-1]] for key in keys])
+    return repeated
+
+
+def _numbered(names: Names) -> Integers:
+    numbers: dict[str, int] = {}
+    return np.fromiter((numbers.setdefault(name, len(numbers)) for name in names), dtype=np.int64, count=len(names))
+
+
+def _bounded(interactions: Interactions) -> tuple[Times, int, int]:
+    """Return the values, finite and clipped, and how many were not finite and how many clipped."""
+    value = finite(interactions.value)
+    not_finite = int(np.sum(np.isnan(value) & ~np.isnan(interactions.value)))
+    kinds = _numbered(interactions.kind)
+    bounded = value.copy()
+    for kind in range(int(kinds.max(initial=-1)) + 1):
+        valued = np.flatnonzero((kinds == kind) & ~np.isnan(value))
+        if len(valued):
+            bounded[valued] = np.clip(value[valued], *robust_bounds(value[valued]))
+    clipped = int(np.sum((bounded != value) & ~np.isnan(value)))
+    return bounded, not_finite, clipped
