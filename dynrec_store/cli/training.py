@@ -31,7 +31,10 @@ def _option(text: str) -> tuple[str, Any]:
 def train(
     recommender: Recommender,
     continue_active: Annotated[
-        bool, typer.Option("--continue", help="Go on from the active model, with what came since.")
+        bool,
+        typer.Option(
+            "--continue", help="Go on from the active model, with what came since.", envvar="DYNREC_CONTINUE_ACTIVE"
+        ),
     ] = False,
     promote: Annotated[
         bool | None,
@@ -39,10 +42,12 @@ def train(
             "--promote/--no-promote",
             help="Let it answer as soon as it is complete, unless it loses against the active one.",
             show_default="with --continue",
+            envvar="DYNREC_PROMOTE",
         ),
     ] = None,
     option: Annotated[
-        list[str] | None, typer.Option(help="A hyper-parameter, NAME=VALUE in JSON; again for others.")
+        list[str] | None,
+        typer.Option(help="A hyper-parameter, NAME=VALUE in JSON; again for others.", envvar="DYNREC_OPTION"),
     ] = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
@@ -77,7 +82,9 @@ def models(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: Da
 def promote(
     recommender: Recommender,
     model_version: Version = None,
-    force: Annotated[bool, typer.Option("--force", help="Also if it lost against the active one.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also if it lost against the active one.", envvar="DYNREC_FORCE")
+    ] = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:

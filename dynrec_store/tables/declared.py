@@ -51,9 +51,9 @@ recommender = Table(
     ),
     Column("options", JSONB, nullable=False, server_default=text("'{}'")),
     Column("active_model_id", Integer, comment="the model_version that answers"),
-    Column("content_model_id", Integer, comment="the model_version that a change of an item is encoded for first"),
     Column("paused", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", TIME, nullable=False, server_default=NOW),
+    Column("content_model_id", Integer, comment="the model_version that a change of an item is encoded for first"),
     comment="A declared recommender: which tables and columns it watches, and its options.",
 )
 

@@ -161,8 +161,8 @@ def test_as_of_is_what_was_answered(shop: Shop, answers: Answers) -> None:
         assert [score for _, score, _ in again] == pytest.approx([score for _, score, _ in rows], abs=1e-4)
 
 
-def test_explanations_add_up(shop: Shop, answers: Answers, config: dict[str, Any]) -> None:
-    ((model,),) = shop.execute("select dynrec.promote_model('shop')")
+def test_explanations_add_up(shop: Shop, answers: Answers) -> None:
+    shop.execute("select dynrec.promote_model('shop')")
     shop.execute("select set_config('dynrec.clock', %s, false)", [NOW.isoformat()])
     reasons = shop.execute("select contribution from dynrec.explain('shop', 'u1', '12', 100)")
     query = answers.oracle().query("u1", NOW)

@@ -124,13 +124,16 @@ def test_interactions_a_thousand_half_lives_apart(shop: Shop) -> None:
 
 def test_the_clock_can_be_set_back(shop: Shop) -> None:
     past = at(shop) - timedelta(days=300)
-    shop.add_events([Event("u", "1", past - timedelta(days=1), "view"), Event("v", "2", past - timedelta(days=8), "view")])
+    shop.add_events(
+        [Event("u", "1", past - timedelta(days=1), "view"), Event("v", "2", past - timedelta(days=8), "view")]
+    )
     shop.drain()
     shop.execute("select set_config('dynrec.clock', %s, false)", [past.isoformat()])
     rows = shop.call("trending", k=2)
     shop.execute("reset dynrec.clock")
     assert [item for item, _, _ in rows] == ["1", "2"]
     assert rows[0][1] / rows[1][1] == pytest.approx(2, rel=1e-6)
+
 
 def test_as_of(shop: Shop) -> None:
     now = at(shop)
