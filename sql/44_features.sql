@@ -28,8 +28,8 @@ returns double precision
 language sql immutable parallel safe
 as $$
   select coalesce(pg_catalog.ln(
-    (short / (short_half_life * (1 - pg_catalog.power(2, -greatest(age, 86400) / short_half_life))) * 86400 * 0.6931471805599453 + 1 / 30.0::double precision)
-    / (long / (long_half_life * (1 - pg_catalog.power(2, -greatest(age, 86400) / long_half_life))) * 86400 * 0.6931471805599453 + 1 / 30.0::double precision)), 0)
+    (short / (short_half_life * (1 - dynrec._decay(greatest(age, 86400), short_half_life))) * 86400 * 0.6931471805599453 + 1 / 30.0::double precision)
+    / (long / (long_half_life * (1 - dynrec._decay(greatest(age, 86400), long_half_life))) * 86400 * 0.6931471805599453 + 1 / 30.0::double precision)), 0)
 $$;
 comment on function dynrec._slope(double precision, double precision, double precision, double precision, double precision) is
   'Internal. ln((s + 1/30) / (l + 1/30)) of two decayed counts as rates a day: count * ln 2 / (half_life * (1 - 2^(-age / half_life))), in days, which is the '
