@@ -111,6 +111,9 @@ set search_path from current
 as $$
   select m.id from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id
   where m.kind = 'learned' and m.state in ('staged', 'training') and not r.paused
+    -- towers read the content vectors of all items
+    and not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action = 'scan_items')
+    and not exists (select from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'item' and c.lane = 1)
     -- whoever trains one holds its lock
     and not exists (select from pg_locks l where l.locktype = 'advisory' and l.objsubid = 2
       and l.database = (select d.oid from pg_database d where d.datname = current_database())

@@ -80,6 +80,11 @@ def _train(connection: Connection, settings: StoreSettings, model: int, training
     progress("reading", 0.0)
     preparing = training.options.get(PREPARING, {})
     sources = read_sources(connection, model, training, preparing, known)
+    if not sources.data.items:
+        raise ConfigurationError(
+            f"the items of recommender {training.recommender!r} have no vectors yet: let the workers finish first, "
+            "`dynrec status` shows what waits"
+        )
     log.info(
         "training",
         recommender=training.recommender,

@@ -1,0 +1,197 @@
+"""The life of a model version with real workers: trained, filled in, promoted, gone back from, retired."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import psycopg
+import pytest
+
+from dynrec_store.exceptions import ConfigurationError
+from dynrec_store.settings import Settings
+from tests.workers.support import Connection, fresh, until
+from workers.inprocess import running
+from workers.learning.run import train
+
+WORDS = ("red", "blue", "green", "old", "new", "small", "large", "round")
+THINGS = ("lamp", "chair", "table", "spoon", "kettle", "shelf", "clock", "brush")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def shop(connection: Connection) -> Connection:
+    """Sixty-four products, forty users who each like one sort of thing, a recommender over both."""
+    connection.execute("""
+        create table products (id text primary key, title text, sort text, price numeric);
+        create table clicks (user_id text, item_id text, kind text, occurred_at timestamptz);
+        create index on clicks (user_id);
+        create index on clicks (item_id)""")
+    rng = np.random.default_rng(0)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into products values (%s, %s, %s, %s)",
+            [(f"{w}-{t}", f"{w} {t}", t, n + 1) for n, t in enumerate(THINGS) for w in WORDS],
+        )
+        cursor.executemany(
+            "insert into clicks values (%s, %s, 'view', %s)",
+            [
+                (
+                    f"u{user}",
+                    f"{rng.choice(WORDS)}-{THINGS[user % 8]}",
+                    START + timedelta(hours=float(n + rng.random())),
+                )
+                for n in range(20)
+                for user in range(40)
+            ],
+        )
+    connection.execute("""
+        select dynrec.create_recommender('shop', 'products', text_columns => '{title}', categorical_columns => '{sort}',
+          numeric_columns => '{price}', interactions => 'clicks', kind_column => 'kind', encoder => 'hashing',
+          options => '{"exclude_seen": false}')""")
+    return connection
+
+
+def state(connection: Connection, model: int) -> str:
+    row = connection.execute("select state from dynrec.model_versions where model_version = %s", [model]).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def items(connection: Connection, user: str, **arguments: object) -> list[tuple[str, int]]:
+    named = "".join(f", {name} => %({name})s" for name in arguments)
+    return connection.execute(
+        f"select item_id, model_version from dynrec.recommend('shop', %(user)s, 8{named})".encode(),
+        {"user": user, **arguments},
+    ).fetchall()
+
+
+def test_from_staging_to_rollback(shop: Connection, settings: Settings, database_url: str) -> None:
+    with running(settings, database_url):
+        assert fresh(shop)
+        before = items(shop, "u3")
+        ((model,),) = shop.execute("select dynrec.stage_model('shop')").fetchall()
+        until(lambda: state(shop, model) == "shadow")
+        assert items(shop, "u3") == before
+        shop.execute("select dynrec.promote_model('shop')")
+        after = items(shop, "u3")
+        assert {version for _, version in after} == {model}
+        assert all(item.endswith("-spoon") for item, _ in after)
+        # a new item is served by the model as soon as it is fresh
+        shop.execute("insert into products values ('odd-spoon', 'odd spoon', 'spoon', 4)")
+        assert fresh(shop)
+        assert ("odd-spoon",) in shop.execute(
+            "select item_id from dynrec_data.item_vector where model_id = %s", [model]
+        ).fetchall()
+        shop.execute("select dynrec.rollback_model('shop')")
+        assert [version for _, version in items(shop, "u3")] == [version for _, version in before]
+        shop.execute("select dynrec.retire_model('shop', %s)", [model])
+        assert state(shop, model) == "retired"
+        assert shop.execute("select to_regclass(%s) is null", [f"dynrec_data.item_vector_{model}"]).fetchone() == (
+            True,
+        )
+        shop.execute("update products set title = 'very odd spoon' where id = 'odd-spoon'")
+        assert fresh(shop)
+
+
+def test_training_on_promotes_what_does_not_lose(shop: Connection, settings: Settings, database_url: str) -> None:
+    with running(settings, database_url):
+        assert fresh(shop)
+        first = train(settings, database_url, "shop", options={"promote": True})
+        until(lambda: state(shop, first) == "active")
+        shop.execute("insert into clicks select user_id, item_id, kind, occurred_at + interval '30 days' from clicks")
+        assert fresh(shop)
+        second = train(settings, database_url, "shop", continue_active=True)
+        until(lambda: state(shop, second) == "shadow")
+        row = shop.execute(
+            "select parent_model, data_until, metrics from dynrec.model_versions where model_version = %s", [second]
+        ).fetchone()
+        assert row is not None
+        assert row[0] == first
+        assert "ndcg_at_10" in row[2]
+        assert "active" in row[2]
+
+
+def test_another_encoder(shop: Connection, settings: Settings, database_url: str) -> None:
+    shop.execute("select dynrec.register_encoder('small', 'hashing', '', 32)")
+    with running(settings, database_url):
+        assert fresh(shop)
+        first = items(shop, "u3")[0][1]
+        ((model,),) = shop.execute("select dynrec.stage_model('shop', encoder => 'small')").fetchall()
+        until(lambda: state(shop, model) == "shadow")
+        shop.execute("select dynrec.promote_model('shop')")
+        assert {version for _, version in items(shop, "u3")} == {model}
+        shop.execute("update products set title = 'wholly other' where id = 'red-lamp'")
+        assert fresh(shop)
+        moved = "select valid_from from dynrec_data.item_vector where item_id = 'red-lamp' order by valid_from"
+        ((one,), (other,)) = shop.execute(moved.encode()).fetchall()
+        assert one == other
+        assert shop.execute("select dynrec.rollback_model('shop')").fetchone() == (first,)
+        assert {version for _, version in items(shop, "u3")} == {first}
+
+
+@contextmanager
+def readers(url: str) -> Iterator[list[str]]:
+    """Readers that ask all the time; what went wrong, each list of one model's rows alone."""
+    wrong: list[str] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            while not stop.is_set():
+                try:
+                    rows = items(connection, "u5")
+                except psycopg.Error as error:
+                    wrong.append(str(error))
+                    return
+                if len(rows) != 8 or len({version for _, version in rows}) != 1:
+                    wrong.append(str(rows))
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    yield wrong
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_readers_notice_nothing_of_promotions(shop: Connection, settings: Settings, database_url: str) -> None:
+    with running(settings, database_url), readers(database_url) as wrong:
+        assert fresh(shop)
+        model = train(settings, database_url, "shop")
+        until(lambda: state(shop, model) == "shadow")
+        for _ in range(10):
+            shop.execute("select dynrec.promote_model('shop', %s)", [model])
+            shop.execute("insert into clicks values ('u5', 'red-chair', 'view', now())")
+            shop.execute("select dynrec.rollback_model('shop')")
+        assert fresh(shop)
+        assert wrong == []
+
+
+def test_a_bad_option_is_named_before_anything_begins(shop: Connection, settings: Settings, database_url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"no training option 'epoch': choose from .*epochs"):
+        train(settings, database_url, "shop", options={"epoch": 3})
+    with pytest.raises(ConfigurationError, match=r"training option epochs cannot be 'many'"):
+        train(settings, database_url, "shop", options={"epochs": "many"})
+    assert shop.execute("select count(*) from dynrec.model_versions").fetchone() == (1,)
+
+
+def test_training_without_vectors_says_what_to_wait_for(
+    shop: Connection, settings: Settings, database_url: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"items of recommender 'shop' have no vectors yet"):
+        train(settings, database_url, "shop")
+    assert shop.execute("select state from dynrec.model_versions where kind = 'learned'").fetchall() == [("failed",)]
+
+
+def test_a_training_that_fails_says_why_and_can_be_tried_again(
+    shop: Connection, settings: Settings, database_url: str
+) -> None:
+    ((model,),) = shop.execute("select dynrec.stage_model('shop', options => '{\"epoch\": 1}')").fetchall()
+    with running(settings, database_url):
+        until(lambda: state(shop, model) == "failed")
+    row = shop.execute("select error from dynrec.model_versions where model_version = %s", [model]).fetchone()
+    assert row is not None
+    assert "no training option 'epoch'" in row[0]
