@@ -9,13 +9,19 @@
 | `towers.py`     | items to vectors, histories to queries                                   |
 | `initial.py`    | where training starts: EASE, components of content                       |
 | `objective.py`  | what training minimises                                                  |
+| `tasks.py`      | further heads: values and categories                                     |
+| `trends.py`     | popularity beside the towers while they learn                            |
 | `training.py`   | batches, steps, epochs                                                   |
 | `candidates.py` | what recommend() would have ranked, and all that the score looks at      |
 | `ranking.py`    | the learned weights of the score                                         |
 | `measures.py`   | nDCG                                                                     |
 | `settings.py`   | hyper-parameters                                                         |
-| `fit.py`        | the whole: validation, early stopping, ranking, refit                    |
+| `validation.py` | the validation period: its examples, early stopping, the ranking's fit   |
+| `continuing.py` | a previous model's weights in the towers of today                        |
+| `fit.py`        | the whole, from data to a model                                          |
 | `config.py`     | the numbers that SQL is made of                                          |
 | `artefact.py`   | a fitted model at rest                                                   |
 | `serving.py`    | vectors of items, one by one                                             |
+| `cleaning.py`, `preprocessing.py`, `features.py` | raw interactions and features to arrays |
+| `source.py`, `run.py` | from the tables of a recommender to a stored model                 |
 """

@@ -25,8 +25,8 @@ def carry_over(previous: Model, towers: Towers, data: TrainingData) -> None:
         elif name == "users.kind_weight":
             _copy_rows(old, tensor, kinds, data.kinds)
         else:
-            size = min(len(old), len(tensor)) if tensor.dim() else None
-            tensor[:size].copy_(old[:size]) if tensor.dim() else tensor.copy_(old)
+            both = tuple(slice(min(sizes)) for sizes in zip(old.shape, tensor.shape, strict=True))
+            tensor[both] = old[both]
 
 
 def _copy_rows(old: torch.Tensor, new: torch.Tensor, rows: dict[str, int], names: tuple[str, ...]) -> None:

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from workers.learning.data import Flags, Histories, Integers, Times
+from workers.learning.data import Flags, Floats, Histories, Integers, Times
 
 GAP_EDGES = (3_600.0, 86_400.0, 604_800.0, 2_592_000.0)  # seconds since the user's last interaction
 COUNT_EDGES = (1, 3, 10, 50)  # interactions of the user
@@ -22,7 +21,8 @@ class Examples:
     moment: Times  # (n,): when
     first: Integers  # (n + 1,): where each example's targets begin
     target: Integers  # items
-    weight: NDArray[np.float32]  # (n,)
+    value: Floats  # of the interactions with them, NaN where there is none
+    weight: Floats  # (n,)
 
     def __len__(self) -> int:
         return len(self.user)
@@ -30,12 +30,14 @@ class Examples:
     def take(self, chosen: Integers) -> "Examples":
         """Return the chosen examples in that order."""
         length = np.diff(self.first)[chosen]
+        place = ranges(self.first[:-1][chosen], length)
         return Examples(
             user=self.user[chosen],
             end=self.end[chosen],
             moment=self.moment[chosen],
             first=np.concatenate([[0], np.cumsum(length)]),
-            target=self.target[ranges(self.first[:-1][chosen], length)],
+            target=self.target[place],
+            value=self.value[place],
             weight=self.weight[chosen],
         )
 
@@ -68,7 +70,7 @@ def next_turns(histories: Histories, since: float, until: float, *, exclude_seen
     if exclude_seen:
         within &= first_times(histories, user)
     chosen = np.flatnonzero(within)
-    return _collect(number[chosen], histories.item[chosen], user[end], end, histories.occurred_at[end])
+    return _collect(histories, chosen, number[chosen], user[end], end, histories.occurred_at[end])
 
 
 def snapshots(histories: Histories, moments: Times, horizon: float, *, exclude_seen: bool) -> Examples:
@@ -89,6 +91,7 @@ def join(parts: list[Examples]) -> Examples:
         moment=np.concatenate([np.zeros(0), *(part.moment for part in parts)]),
         first=np.cumsum(length),
         target=np.concatenate([empty, *(part.target for part in parts)]),
+        value=np.concatenate([np.zeros(0, dtype=np.float32), *(part.value for part in parts)]),
         weight=np.concatenate([np.zeros(0, dtype=np.float32), *(part.weight for part in parts)]),
     )
 
@@ -123,18 +126,22 @@ def _snapshot(histories: Histories, user: Integers, fresh: Flags, moment: float,
     within = fresh & (histories.occurred_at >= moment) & (histories.occurred_at < until) & met[user]
     chosen = np.flatnonzero(within)
     users = np.arange(len(end))
-    return _collect(user[chosen], histories.item[chosen], users, end, np.full(len(end), moment))
+    return _collect(histories, chosen, user[chosen], users, end, np.full(len(end), moment))
 
 
-def _collect(group: Integers, target: Integers, user: Integers, end: Integers, moment: Times) -> Examples:
-    """Make one example of each group that has targets; `user`, `end` and `moment` are indexed by group."""
-    pair = np.unique(np.stack([group, target], axis=1), axis=0) if len(group) else np.zeros((0, 2), dtype=np.int64)
-    groups, first = np.unique(pair[:, 0], return_index=True)
+def _collect(
+    histories: Histories, place: Integers, group: Integers, user: Integers, end: Integers, moment: Times
+) -> Examples:
+    """Make an example of each group of interactions (their places); `user`, `end`, `moment` are indexed by group."""
+    key = group * (int(histories.item.max(initial=0)) + 1) + histories.item[place]
+    _, chosen = np.unique(key, return_index=True)
+    groups, first = np.unique(group[chosen], return_index=True)
     return Examples(
         user=user[groups],
         end=end[groups],
         moment=moment[groups],
-        first=np.append(first, len(pair)),
-        target=pair[:, 1],
+        first=np.append(first, len(chosen)),
+        target=histories.item[place[chosen]],
+        value=histories.value[place[chosen]],
         weight=np.ones(len(groups), dtype=np.float32),
     )

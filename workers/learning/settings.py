@@ -26,6 +26,8 @@ class Settings:
     examples: int = 20_000  # of each sort in an epoch
     validation: float = 1 / 9  # share of the interactions, the last ones
     snapshots: int = 20  # moments with a longer horizon
+    value_task: float = 0.0  # weight of foreseeing values in the loss
+    category_task: float = 0.0  # weight of foreseeing the first label
     full_softmax: int = 12_000  # items up to which the loss looks at all of them
     negatives: int = 4_096  # sampled where it does not
     ease_items: int = 8_000  # the most popular of them start from EASE

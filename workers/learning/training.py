@@ -12,6 +12,7 @@ from workers.learning.examples import Examples, join, next_turns, ranges, snapsh
 from workers.learning.history import Thinning, ValueScale, history_batch
 from workers.learning.objective import NEVER, softmax_loss
 from workers.learning.settings import Settings
+from workers.learning.tasks import Tasks
 from workers.learning.towers import HistoryBatch, ItemTower, ItemVectors, Shape, UserTower
 from workers.learning.trends import Trend, Trends
 
@@ -26,6 +27,7 @@ class Towers(nn.Module):
         self.items = ItemTower(shape, settings)
         self.users = UserTower(shape, settings)
         self.trend = Trend()
+        self.tasks = Tasks(shape, settings)
 
 
 def shape_of(data: TrainingData) -> Shape:
@@ -180,11 +182,17 @@ def batch_loss(
     kept = torch.rand(len(arrays.met)) >= settings.identity_dropout
     looked_at = torch.from_numpy(columns.item).to(device)
     items = arrays.vectors(towers, float(np.median(examples.moment)), arrays.met * kept.to(device), looked_at)
-    logits = inner(towers.users.queries(towers.users.full_pass(items, history), history.context), items).float()
+    query = towers.users.queries(towers.users.full_pass(items, history), history.context)
+    logits = inner(query, items).float()
     logits = logits + arrays.trends.logits(towers.trend, examples.moment, columns.item, history.context)
     rivals = logits + torch.from_numpy(barred(arrays, examples, columns) + columns.correction).to(device)
     row, column = torch.from_numpy(examples.target_row()), torch.from_numpy(columns.find(examples.target))
-    return softmax_loss(logits, rivals, row.to(device), column.to(device), torch.from_numpy(examples.weight).to(device))
+    row, column = row.to(device), column.to(device)
+    loss = softmax_loss(logits, rivals, row, column, torch.from_numpy(examples.weight).to(device))
+    value = torch.from_numpy(arrays.values.standard(examples.value)).to(device)
+    code = arrays.codes[looked_at[column], 0] if arrays.codes.shape[1] else None
+    further: Tensor = towers.tasks(query[0][row], items.item[column], value, code)
+    return loss + further
 
 
 @dataclass(frozen=True)

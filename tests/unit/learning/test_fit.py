@@ -105,3 +105,12 @@ def test_training_on_keeps_what_was_learned(data: TrainingData, settings: Settin
 def test_a_large_catalogue_is_learned_from_samples(data: TrainingData, settings: Settings) -> None:
     found = fit(data, replace(settings, full_softmax=10, negatives=8))
     assert found.metrics["turns"]["ndcg_at_10"] > found.metrics["turns"]["popularity"]
+
+
+def test_further_tasks_share_the_towers_when_switched_on(data: TrainingData, settings: Settings, model: Model) -> None:
+    labelled = replace(data, codes=(np.arange(len(data.items))[:, None] >= len(data.items) // 2) + 1)
+    found = fit(labelled, replace(settings, value_task=0.5, category_task=0.5))
+    assert found.tensors["tasks.value"].any()
+    assert found.tensors["tasks.category"].any()
+    assert not model.tensors["tasks.value"].any()
+    assert not torch.equal(found.tensors["items.identity_item"], model.tensors["items.identity_item"])

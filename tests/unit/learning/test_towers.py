@@ -32,7 +32,13 @@ def test_an_update_for_each_interaction_ends_where_the_full_pass_does(data: Trai
     histories, values = Histories.of(data), ValueScale.of(data)
     users = np.arange(len(data.users))
     everybody = Examples(
-        users, histories.start[1:], np.full(len(users), 1e9), users, users, np.ones(len(users), dtype=np.float32)
+        user=users,
+        end=histories.start[1:],
+        moment=np.full(len(users), 1e9),
+        first=np.arange(len(users) + 1),
+        target=users,
+        value=np.zeros(len(users), dtype=np.float32),
+        weight=np.ones(len(users), dtype=np.float32),
     )
     whole = towers.users.full_pass(items, history_batch(histories, everybody, values))
     for user in users:
