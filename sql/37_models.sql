@@ -23,7 +23,7 @@ begin
   if continue_active then
     select m.id into parent from dynrec_data.model_version m where m.id = r.active_model_id and m.kind = 'learned';
     if not found then
-      perform dynrec._reject('the active model version is not a learned one', r.active_model_id::text, 'Train a model and promote it first.');
+      perform dynrec._reject(format('continue_active: the active model version %s is not a learned one', r.active_model_id), 'true', 'Train a model and promote it first.');
     end if;
   end if;
   insert into dynrec_data.model_version (recommender_id, kind, dimension, state, encoder, base_model_id, parent_model_id, data_until, options)

@@ -106,6 +106,44 @@ $$;
 comment on function dynrec._feature_sql(dynrec_data.recommender) is
   'Internal. What the templates of features name beside the names of the recommender: lists of expressions over a version c, its means m and its popularity p.';
 
+create or replace function dynrec._user_feature_list(r dynrec_data.recommender)
+returns table ("position" int, feature text, type text, source text, freshness text, expression text)
+language sql stable
+set search_path from current
+as $$
+  with listed (part, place, feature, source, expression) as (
+    select l.* from (values
+      (1, 1, 'event_count', 'interactions, their number', 'count(*) [over]'),
+      (1, 2, 'distinct_items', 'interactions, the number of different items', 'count(*) filter (where e.is_first) [over]'),
+      (1, 3, 'days_since_last', 'interactions, days since the last; null before any', 'dynrec._age([moment], max(e.occurred_at) [over]) / 86400'),
+      (1, 4, 'days_since_first', 'interactions, days since the first; null before any', 'dynrec._age([moment], min(e.occurred_at) [over]) / 86400'),
+      (1, 5, 'value_count', 'interactions, the number of those with a value', 'count(e.value) [over]'),
+      (1, 6, 'value_mean', 'interactions, mean of their values; null without', 'avg(e.value) [over]')
+    ) l (part, place, feature, source, expression) where r.interactions is not null
+    union all
+    select 2, row_number() over (order by k.kind), 'count_' || k.kind, format('interactions of kind %L, their number', k.kind),
+      format('count(*) filter (where e.kind = %L) [over]', k.kind)
+    from dynrec_data.interaction_kind k where k.recommender_id = r.id and k.kind <> '*' and r.interactions is not null
+  )
+  select (row_number() over (order by l.part, l.place))::int, l.feature, 'number', l.source, 'at read', l.expression
+  from listed l order by l.part, l.place
+$$;
+comment on function dynrec._user_feature_list(dynrec_data.recommender) is
+  'Internal. The features of a user, with the aggregates over interactions e that compute them: [over] takes a window, [moment] the moment.';
+
+create or replace function dynrec._user_feature_sql(r dynrec_data.recommender, moment text, over_window text) returns jsonb
+language sql stable
+set search_path from current
+as $$
+  select jsonb_build_object(
+    'user_numbers', format('array[%s]::double precision[]',
+      string_agg(replace(replace(f.expression, '[moment]', moment), '[over]', over_window), ', ' order by f.position)),
+    'user_names', quote_literal(coalesce(array_agg(f.feature order by f.position), '{}')) || '::text[]')
+  from dynrec._user_feature_list(r) f
+$$;
+comment on function dynrec._user_feature_sql(dynrec_data.recommender, text, text) is
+  'Internal. What the templates of features of users name: the aggregates, over a window or (empty) of a group, and their names.';
+
 create or replace function dynrec._features_query(r dynrec_data.recommender, wanted text, events text) returns text
 language sql stable
 set search_path from current
@@ -171,11 +209,21 @@ begin
   end if;
 end
 $$;
-$template$, dynrec._names(r) || dynrec._feature_sql(r))
+$template$ || case when r.interactions is null then '' else $template$
+create or replace function dynrec_data.user_features_{id}(for_user text, moment timestamptz) returns double precision[]
+language sql stable
+set search_path from current
+as $$
+  select {user_numbers} from (
+    select i.*, row_number() over (partition by i.item_id order by i.occurred_at) = 1 as is_first
+    from dynrec_data.interactions_{id}(array[for_user]) i where i.occurred_at < moment
+  ) e
+$$;
+$template$ end, dynrec._names(r) || dynrec._user_feature_sql(r, 'moment', '') || dynrec._feature_sql(r))
 $body$;
 comment on function dynrec._feature_reader(dynrec_data.recommender) is
   'Internal. The code that reads the features of items (null: all) now (null) or as known at a moment, interactions strictly before it. backdated: '
-  'the first version stands in where none was known yet.';
+  'the first version stands in where none was known yet. And those of a user from the interactions strictly before a moment.';
 
 create or replace function dynrec._item_features(recommender_id int, item_ids text[], moment timestamptz)
 returns table (item_id text, numbers double precision[], labels text[])
@@ -189,3 +237,114 @@ $$;
 comment on function dynrec._item_features(int, text[], timestamptz) is
   'Internal. The features of items (null: all) at a moment (null: now), in the order of dynrec._feature_names; null for what is missing. An item that was '
   'not known yet at that moment has the columns of its first version; one without a stored content has no row.';
+
+create or replace function dynrec._as_features(number_names text[], numbers double precision[], label_names text[], labels text[]) returns jsonb
+language sql immutable
+set search_path from current
+as $$
+  select case when numbers is not null then
+    coalesce((select jsonb_object_agg(l.name, l.label) from unnest(label_names, labels) as l (name, label)), '{}')
+    || coalesce((select jsonb_object_agg(n.name, n.number) from unnest(number_names, numbers) as n (name, number)), '{}') end
+$$;
+comment on function dynrec._as_features(text[], double precision[], text[], text[]) is
+  'Internal. Features by name, as one JSON object; null where there are none.';
+
+create or replace function dynrec._moment(as_of timestamptz) returns timestamptz
+language plpgsql stable
+set search_path from current
+as $$
+begin
+  if not isfinite(as_of) or as_of > clock_timestamp() then
+    perform dynrec._reject('as_of is not a moment of the past', as_of::text, 'Leave it out for the present.');
+  end if;
+  return coalesce(as_of, clock_timestamp());
+end
+$$;
+comment on function dynrec._moment(timestamptz) is 'Internal. as_of, or the present for null; an error unless it is of the past.';
+
+create or replace function dynrec.item_features_at(recommender text, item_id text, as_of timestamptz default now())
+returns table (feature text, number double precision, label text, vector vector, known_since timestamptz)
+language plpgsql stable
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+  moment timestamptz := dynrec._moment(as_of);
+  key text := dynrec._as_key(item_features_at.item_id, r.item_key_type);
+  given record;
+  numbers int;
+begin
+  execute format('select f.* from dynrec_data.item_features_%s(array[$1], $2, false) f', r.id) into given using key, moment;
+  if given.item_id is null then
+    return;
+  end if;
+  numbers := cardinality(given.numbers);
+  return query
+    select f.feature, case f.type when 'number' then given.numbers[f.position] end, case f.type when 'label' then given.labels[f.position - numbers] end,
+      null::vector, case f.freshness when 'at read' then moment else v.created_at end
+    from dynrec._item_feature_list(r) f, (
+      select c.created_at from dynrec_data.item_content c where c.recommender_id = r.id and c.item_id = key and c.created_at <= moment
+      union all
+      select h.created_at from dynrec_data.item_content_history h
+      where h.recommender_id = r.id and h.item_id = key and h.created_at <= moment and h.replaced_at > moment
+    ) v
+    order by f.position;
+  return query
+    select 'content_vector', null::double precision, null::text, v.embedding, v.created_at
+    from (
+      select c.embedding, c.created_at from dynrec_data.item_vector c where c.model_id = r.content_model_id and c.item_id = key and c.created_at <= moment
+      union all
+      select h.embedding, h.created_at from dynrec_data.item_vector_history h
+      where h.model_id = r.content_model_id and h.item_id = key and h.created_at <= moment and h.replaced_at > moment
+    ) v;
+end
+$$;
+comment on function dynrec.item_features_at(text, text, timestamptz) is
+  'Every feature of an item that models read, as known at a moment: a number, a label or a vector, and since when the system has known it (what is computed at read '
+  'from the interactions before the moment: as_of itself). No rows if nothing was known of the item. What each feature is: dynrec.features.';
+
+create or replace function dynrec.user_features_at(recommender text, user_id text, as_of timestamptz default now())
+returns table (feature text, number double precision, label text, vector vector, known_since timestamptz)
+language plpgsql stable
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+  moment timestamptz := dynrec._moment(as_of);
+  given double precision[];
+begin
+  if r.interactions is null or not dynrec._is_key(user_features_at.user_id, r.user_key_type) then
+    return;
+  end if;
+  execute format('select dynrec_data.user_features_%s($1, $2)', r.id) into given using dynrec._as_key(user_features_at.user_id, r.user_key_type), moment;
+  return query
+    select f.feature, given[f.position], null::text, null::vector, moment from dynrec._user_feature_list(r) f
+    union all
+    select 'vector', null, null, (dynrec._asked(r, user_features_at.user_id, moment - interval '1 microsecond')).query, moment;
+end
+$$;
+comment on function dynrec.user_features_at(text, text, timestamptz) is
+  'Every feature of a user at a moment, from the interactions strictly before it, and the vector that the active model version makes of them (null: none was known). '
+  'No rows for a key that no user can have. What each feature is: dynrec.features.';
+
+create or replace view dynrec.features as
+select r.name as recommender, f.entity, f.feature, f.type, f.source, f.freshness
+from dynrec_data.recommender r join dynrec_data.model_version m on m.id = r.content_model_id
+cross join lateral (
+  select 'item' as entity, i.position, i.feature, i.type, i.source, i.freshness from dynrec._item_feature_list(r) i
+  union all
+  select 'item', 100000, 'content_vector', 'vector', case when r.vector_column is null
+      then format('columns %s of %s, encoded by %s', array_to_string(r.text_columns || r.categorical_columns, ', '), dynrec._qualified(r.items), m.encoder)
+      else format('column %s of %s', quote_ident(r.vector_column), dynrec._qualified(r.items)) end,
+    'with the row''s change, as soon as a worker has read it'
+  union all
+  select 'user', u.position, u.feature, u.type, u.source, u.freshness from dynrec._user_feature_list(r) u
+  union all
+  select 'user', 100000, 'vector', 'vector', 'interactions, folded by the active model version', 'at read' where r.interactions is not null
+) f
+order by r.name, f.entity, f.position;
+comment on view dynrec.features is
+  'What models know: the features of items and users by recommender, with their type (number, label, vector), source in words, and when a change of it shows: '
+  'with the row''s change (as soon as a worker has read the row) or at read. Values: dynrec.item_features_at, dynrec.user_features_at.';

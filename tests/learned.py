@@ -54,7 +54,7 @@ def make_config(seed: int = 0, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def towers(item_id: str, content: Vector) -> tuple[Vector, list[Vector]]:
+def towers(item_id: str, content: npt.NDArray[np.floating]) -> tuple[Vector, list[Vector]]:
     """Embedding and contexts of an item: any function of its key and its content vector will do."""
     digest = hashlib.sha256(item_id.encode() + content.astype(np.float32).tobytes()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
@@ -162,7 +162,8 @@ class Oracle:
             query = np.array([0.0] * (DIMENSION - 1) + [self._config["bias_weight"][context]])
         rates = self._rates(now)
         tops = [
-            np.mean(sorted((rate[h] for rate in rates.values()), reverse=True)[:50]) if rates else 0.0 for h in range(5)
+            float(np.mean(sorted((rate[h] for rate in rates.values()), reverse=True)[:50])) if rates else 0.0
+            for h in range(5)
         ]
         return {
             item: float(query @ embedding)

@@ -129,6 +129,8 @@ def test_silly_arguments(busy: Shop, silly: int | None) -> None:
         right = {name: RIGHT.get(name) for name in names[:required]}
         if function == "create_recommender":
             right |= {"name": "another", "text_columns": "{title}", "encoder": "hashing"}
+        if function == "promote_model":
+            right |= {"model_version": "1"}
         if function == "search":
             right |= {"query": "lamp"}
         for name, type_ in zip(names, types, strict=True):

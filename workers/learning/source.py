@@ -1,5 +1,6 @@
 """From a recommender's tables to arrays: what a staged model learns from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -71,8 +72,10 @@ def _arrays(
 
 def _moments(occurred_at: Times, training: Training) -> list[datetime]:
     """Moments between which equally many interactions lie, the last at the data cut-off."""
-    inner = np.quantile(occurred_at, np.linspace(0, 1, SNAPSHOTS)[1:-1]) if len(occurred_at) else []
-    return [*(datetime.fromtimestamp(float(moment), UTC) for moment in inner), training.data_until]
+    inner: Sequence[float] = (
+        np.quantile(occurred_at, np.linspace(0, 1, SNAPSHOTS)[1:-1]).tolist() if len(occurred_at) else []
+    )
+    return [*(datetime.fromtimestamp(moment, UTC) for moment in inner), training.data_until]
 
 
 def _snapshot(connection: Connection, training: Training, moment: datetime) -> Snapshot:
