@@ -93,6 +93,9 @@ language sql stable
 set search_path from current
 as $$
   select jsonb_build_object(
+    -- the interactions may have keys of a narrower type
+    'met_ids', case when r.interactions is null then 'null'
+      else format('array(select i from unnest(item_ids) i where dynrec._is_key(i, %L))', r.item_ref_type) end,
     'given', (select format('array[%s]::double precision[]', string_agg(format('dynrec._feature_number(v.features, %L)', c.name), ', ' order by c.place))
       from unnest(r.numeric_columns) with ordinality as c (name, place)),
     'means', (select format('array[%s]::double precision[]', string_agg(format('avg(v.given[%s])', c.place), ', ' order by c.place))
@@ -115,8 +118,8 @@ as $$
     select l.* from (values
       (1, 1, 'event_count', 'interactions, their number', 'count(*) [over]'),
       (1, 2, 'distinct_items', 'interactions, the number of different items', 'count(*) filter (where e.is_first) [over]'),
-      (1, 3, 'days_since_last', 'interactions, days since the last; null before any', 'dynrec._age([moment], max(e.occurred_at) [over]) / 86400'),
-      (1, 4, 'days_since_first', 'interactions, days since the first; null before any', 'dynrec._age([moment], min(e.occurred_at) [over]) / 86400'),
+      (1, 3, 'days_since_last', 'interactions, days since the last; null before any', 'date_part(''epoch'', [moment] - max(e.occurred_at) [over]) / 86400'),
+      (1, 4, 'days_since_first', 'interactions, days since the first; null before any', 'date_part(''epoch'', [moment] - min(e.occurred_at) [over]) / 86400'),
       (1, 5, 'value_count', 'interactions, the number of those with a value', 'count(e.value) [over]'),
       (1, 6, 'value_mean', 'interactions, mean of their values; null without', 'avg(e.value) [over]')
     ) l (part, place, feature, source, expression) where r.interactions is not null
@@ -201,11 +204,12 @@ as $$
 declare
   read_at timestamptz := coalesce(moment, dynrec._now());
   known_at timestamptz := coalesce(moment, 'infinity');
+  met_ids text[] := {met_ids};
 begin
   if item_ids is null then
     return query $template$ || dynrec._features_query(r, 'true', 'dynrec_data.interactions_all_{id}()') || $template$
   else
-    return query $template$ || dynrec._features_query(r, 's.item_id = any (item_ids)', 'dynrec_data.interactions_with_{id}(item_ids)') || $template$
+    return query $template$ || dynrec._features_query(r, 's.item_id = any (item_ids)', 'dynrec_data.interactions_with_{id}(met_ids)') || $template$
   end if;
 end
 $$;
