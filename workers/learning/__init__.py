@@ -14,6 +14,7 @@
 | `training.py`   | batches, steps, epochs                                                   |
 | `candidates.py` | what recommend() would have ranked, and all that the score looks at      |
 | `ranking.py`    | the learned weights of the score                                         |
+| `exploration.py` | whether a place is held for items that nobody has met                    |
 | `measures.py`   | nDCG                                                                     |
 | `settings.py`   | hyper-parameters                                                         |
 | `validation.py` | the validation period: its examples, early stopping, the ranking's fit   |

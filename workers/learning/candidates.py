@@ -13,7 +13,6 @@ from workers.learning.popularity import DAY, rates_at, relative
 from workers.learning.ranking import Candidates
 from workers.learning.training import Arrays, Towers
 
-NEAREST = 200  # by inner product
 TRENDING = 50  # of each of the rates at a day, a week and a month
 OWN = 50  # the user's last items, where items may come again
 BATCH = 128  # calls
@@ -39,7 +38,7 @@ def _batch(towers: Towers, arrays: Arrays, examples: Examples, rates: Floats) ->
     score = (learned @ items.item.T + content @ items.content.T + bias[:, None] * items.bias).numpy()
     times, last = _met(arrays, examples, score.shape[1])
     allowed = times == 0 if arrays.data.exclude_seen else np.ones_like(times, dtype=np.bool_)
-    chosen = _chosen(np.where(allowed, score, -np.inf), rates, allowed)
+    chosen = _chosen(np.where(allowed, score, -np.inf), rates, allowed, towers.candidates)
     if not arrays.data.exclude_seen:
         _add_own(chosen, last)
     item, padding = _padded(chosen)
@@ -65,10 +64,10 @@ def _batch(towers: Towers, arrays: Arrays, examples: Examples, rates: Floats) ->
     return candidates, np.where(padding, -1, item)
 
 
-def _chosen(score: Floats, rates: Floats, allowed: Flags) -> Flags:
+def _chosen(score: Floats, rates: Floats, allowed: Flags, nearest: int) -> Flags:
     """Return which items are candidates (B, N)."""
     chosen = np.zeros(score.shape, dtype=np.bool_)
-    _mark_highest(chosen, score, NEAREST)
+    _mark_highest(chosen, score, nearest)
     for half_life in (1, 2, 3):
         _mark_highest(chosen, rates[:, half_life], TRENDING)
     return chosen & allowed

@@ -31,7 +31,7 @@ def config_of(
             ),
             {"name": "content", "decay": settings.content_decay},
         ],
-        "kind_weights": {**dict(zip(kinds, weights, strict=True)), "*": 1.0},
+        "kind_weights": {"*": 1.0, **dict(zip(kinds, weights, strict=True))},
         "value": {"mean": values.mean, "scale": values.scale, "slope": float(users.value_slope)},
         "gap_edges": list(GAP_EDGES),
         "count_edges": list(COUNT_EDGES),
@@ -43,7 +43,6 @@ def config_of(
         "repeat_base": ranking.repeat()[0].tolist(),
         "repeat_count": float(ranking.repeat_count),
         "repeat_recency": float(ranking.repeat_recency),
-        "exploration": settings.exploration,
         "candidates": settings.candidates,
     }
 

@@ -10,6 +10,7 @@ from workers.learning.artefact import Model
 from workers.learning.config import config_of
 from workers.learning.continuing import carry_over
 from workers.learning.data import TrainingData
+from workers.learning.exploration import exploration
 from workers.learning.initial import initialise
 from workers.learning.ranking import Ranking
 from workers.learning.settings import Settings
@@ -37,7 +38,7 @@ def fit(
     since = previous.trained_until if previous else -np.inf
     period = split(data, settings, since)
     ranking = previous.ranking() if previous else Ranking(len(settings.decays))
-    epochs, horizon = 0, 0.0
+    epochs, horizon, explored = 0, 0.0, 0.0
     metrics: dict[str, Any] = {}
     if period is not None:
         towers, epochs = _validated(period, settings, previous, device, progress)
@@ -46,12 +47,13 @@ def fit(
         metrics = {"epochs": epochs, **measure(towers, ranking, known, period.examples)}
         if previous is not None:
             metrics["previous"] = _of_previous(previous, period)
+        explored = exploration(towers, ranking, known, period.lists)
         horizon = period.horizon
     towers = new_towers(data, settings, previous)
     if epochs:
         course = Course(epochs, horizon, since, device)
         train(towers, Arrays.of(data, towers), settings, course, _reporting(progress, "training on all data", epochs))
-    return _model(data, settings, towers, ranking, metrics)
+    return _model(data, settings, towers, ranking, explored, metrics)
 
 
 def new_towers(data: TrainingData, settings: Settings, previous: Model | None = None) -> Towers:
@@ -93,7 +95,9 @@ def _of_previous(previous: Model, period: Validation) -> dict[str, Any]:
     return measure(towers, previous.ranking(), period.known(towers), period.examples)
 
 
-def _model(data: TrainingData, settings: Settings, towers: Towers, ranking: Ranking, metrics: dict[str, Any]) -> Model:
+def _model(
+    data: TrainingData, settings: Settings, towers: Towers, ranking: Ranking, explored: float, metrics: dict[str, Any]
+) -> Model:
     arrays = Arrays.of(data, towers)
     return Model(
         tensors=dict(towers.state_dict()),
@@ -105,7 +109,8 @@ def _model(data: TrainingData, settings: Settings, towers: Towers, ranking: Rank
         met=tuple(bool(met) for met in arrays.met),
         kinds=data.kinds,
         trained_until=float(data.occurred_at[-1]) if len(data.occurred_at) else 0.0,
-        config=config_of(towers.users, ranking, settings, arrays.values, data.kinds),
+        config=config_of(towers.users, ranking, settings, arrays.values, data.kinds)
+        | {"exploration": explored if settings.exploration is None else settings.exploration},
         metrics=metrics,
     )
 

@@ -36,6 +36,6 @@ class Settings:
     fewest_examples: int = 20  # and in the period
     continued_epochs: int = 2
     validated: int = 2_000  # examples of each sort that the ranking is fitted to and an epoch is measured on
-    exploration: float = 0.0  # share of a list that is held for items nobody has met
+    exploration: float | None = None  # share of a list that is held for items nobody has met; None: as validation says
     candidates: int = 200  # nearest items that are ranked
     seed: int = 0

@@ -28,6 +28,7 @@ class Towers(nn.Module):
         self.users = UserTower(shape, settings)
         self.trend = Trend()
         self.tasks = Tasks(shape, settings)
+        self.candidates = settings.candidates  # nearest items that are ranked
 
 
 def shape_of(data: TrainingData) -> Shape:
