@@ -11,7 +11,7 @@ from workers.sender import Sender
 
 BEAT_SECONDS = 5.0
 MAINTAIN_SECONDS = 300.0
-TRAIN_SECONDS = 5.0  # between looks for models that wait for their training
+MODELS_SECONDS = 2.0  # between looks for models that wait for their training, or for the end of their backfill
 INDEX_SECONDS = 3.0  # after items changed: their index may need building
 DUE_SECONDS = 1.0  # between looks at when the next lease or retry is due
 AGAIN_SECONDS = 1.0  # when the broker was away
@@ -27,7 +27,7 @@ class Chores:
         self._sweep_seconds = sweep_seconds
         self._swept_at = -math.inf  # seconds of the monotonic clock
         self._due: dict[Callable[[Connection], float], float] = dict.fromkeys(
-            (self._sweep, self._beat, self._maintain, self._train, self._build_indexes), 0.0
+            (self._sweep, self._beat, self._maintain, self._models, self._build_indexes), 0.0
         )
 
     @property
@@ -62,10 +62,11 @@ class Chores:
     def _maintain(self, _: Connection) -> float:
         return MAINTAIN_SECONDS if self._sender.send(MAINTAIN) else AGAIN_SECONDS
 
-    def _train(self, connection: Connection) -> float:
+    def _models(self, connection: Connection) -> float:
         for model in models.staged_models(connection):
             self._sender.send(TRAIN_MODEL, model)
-        return TRAIN_SECONDS
+        models.finish_backfills(connection)
+        return MODELS_SECONDS
 
     def _build_indexes(self, _: Connection) -> float:
         return math.inf if self._sender.send(RUN_TASKS) else AGAIN_SECONDS

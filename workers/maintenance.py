@@ -19,7 +19,6 @@ def run_tasks(context: Context) -> int:
         what = context.call(queue.run_task)
         if what is None:
             context.call(build_indexes)
-            context.call(models.finish_backfills)
             break
         log.info("task_done", what=what)
         done += 1

@@ -8,12 +8,20 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import psycopg
 import pytest
+from psycopg import sql
 
+from dynrec_store import models, queue
 from dynrec_store.exceptions import ConfigurationError
 from dynrec_store.settings import Settings
 from tests.workers.support import Connection, fresh, until
 from workers.inprocess import running
+from workers.learning.artefact import from_artefacts
+from workers.learning.candidates import gather
+from workers.learning.examples import Examples
+from workers.learning.features import FeatureMaker
 from workers.learning.run import train
+from workers.learning.source import FEATURES, read_sources
+from workers.learning.training import Arrays
 
 WORDS = ("red", "blue", "green", "old", "new", "small", "large", "round")
 THINGS = ("lamp", "chair", "table", "spoon", "kettle", "shelf", "clock", "brush")
@@ -111,6 +119,60 @@ def test_training_on_promotes_what_does_not_lose(shop: Connection, settings: Set
         assert row[0] == first
         assert "ndcg_at_10" in row[2]
         assert "active" in row[2]
+
+
+def test_sql_serves_what_was_trained(shop: Connection, settings: Settings, database_url: str) -> None:
+    """No skew: from the same rows the towers in torch and the functions in SQL score alike."""
+    shop.execute("update clicks set kind = null where user_id in ('u1', 'u2')")
+    shop.execute("alter table products add stock int; update products set stock = length(title) where sort <> 'lamp'")
+    shop.execute("select dynrec.alter_recommender('shop', numeric_columns => '{price,stock}')")
+    now = START + timedelta(days=2)
+    shop.execute(
+        sql.SQL("alter database {} set dynrec.clock = {}").format(sql.Identifier(shop.info.dbname), now.isoformat())
+    )
+    with running(settings, database_url):
+        assert fresh(shop)
+        model = train(settings, database_url, "shop")
+        until(lambda: state(shop, model) == "shadow")
+    shop.execute("select set_config('dynrec.clock', %s, false)", [now.isoformat()])
+    with queue.connect(database_url, application_name="test") as connection:
+        expected = torch_scores(connection, model, now)
+    for user, scores in expected.items():
+        rows = shop.execute(
+            "select item_id, score from dynrec.recommend('shop', %s, 64, by_model => %s)", [user, model]
+        ).fetchall()
+        assert len(rows) == len(scores)
+        assert dict(rows) == pytest.approx(scores, abs=2e-3)
+
+
+def torch_scores(connection: queue.Connection, model: int, now: datetime) -> dict[str, dict[str, float]]:
+    """The score of every item for five users, from the model's files and the rows that training reads."""
+    fitted = from_artefacts(models.artefacts(connection, model))
+    training = models.Training("shop", 1, 1, None, now, {}, exclude_seen=False)
+    features = FeatureMaker.from_bytes(models.artefacts(connection, model)[FEATURES])
+    data = read_sources(connection, model, training, {}, features).data
+    towers = fitted.towers()
+    arrays = Arrays.of(data, towers)
+    chosen = np.array([data.users.index(f"u{n}") for n in range(1, 6)])
+    ends = arrays.histories.start[chosen + 1]
+    nothing = np.zeros(len(chosen))
+    examples = Examples(
+        user=chosen,
+        end=ends,
+        moment=np.full(len(chosen), now.timestamp()),
+        first=np.arange(len(chosen) + 1),
+        target=nothing.astype(np.int64),
+        value=nothing.astype(np.float32),
+        weight=nothing.astype(np.float32),
+    )
+    scored: dict[str, dict[str, float]] = {}
+    for candidates, items in gather(towers, arrays, examples):
+        scores = fitted.ranking()(candidates).detach().numpy()
+        for row, user in enumerate(chosen):
+            scored[data.users[user]] = {
+                data.items[item]: float(score) for item, score in zip(items[row], scores[row], strict=True) if item >= 0
+            }
+    return scored
 
 
 def test_another_encoder(shop: Connection, settings: Settings, database_url: str) -> None:

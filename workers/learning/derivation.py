@@ -19,7 +19,9 @@ class ItemVectors:
         """Raise ModelUnavailable if the files are not those of a model."""
         try:
             self._features = FeatureMaker.from_bytes(files[FEATURES])
-            self._server = ItemServer(from_artefacts(dict(files)))
+            fitted = from_artefacts(dict(files))
+            self._server = ItemServer(fitted)
+            self._code_sizes = np.array(fitted.shape.code_sizes, dtype=np.int64)
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise ModelUnavailable(
                 f"the artefacts of model version {model} cannot be loaded ({error}): train another one"
@@ -28,10 +30,10 @@ class ItemVectors:
     def derive(self, rows: Sequence[DerivedRow]) -> tuple[list[Floats], list[Floats]]:
         """Embeddings (D,) of items that have a content vector, and their contexts, all heads of an item in a row."""
         content = np.stack([np.asarray(row.embedding.to_numpy()) for row in rows if row.embedding is not None])
-        numbers = np.array([row.numbers or [] for row in rows], dtype=np.float64)
-        numerics, codes = self._features.transform(numbers, [row.labels or [] for row in rows])
-        derived = self._server.derive(
-            [row.item_id for row in rows], content, codes, numerics if numerics.size else None
+        numerics, codes = self._features.transform(
+            [row.numbers for row in rows], [row.labels for row in rows], [row.item_id for row in rows]
         )
+        codes = np.where(codes < self._code_sizes, codes, 0)  # labels that no item had in training are unknown
+        derived = self._server.derive([row.item_id for row in rows], content, codes, numerics if numerics.size else None)
         contexts = [head[row] for row in range(len(rows)) for head in derived.contexts]
         return list(derived.embeddings), contexts

@@ -35,7 +35,7 @@ def read_sources(
     items = models.training_items(connection, model)
     snapshots = [_snapshot(connection, training, moment) for moment in _moments(interactions.occurred_at, training)]
     names = models.feature_names(connection, training.recommender_id)
-    features = known or FeatureMaker.fitted(names, snapshots, options)
+    features = known.remembering(snapshots) if known else FeatureMaker.fitted(names, snapshots, options)
     data = _arrays(interactions, kinds, [name for name, _ in items], exclude_seen=training.exclude_seen)
     return Sources(
         replace(
