@@ -324,14 +324,16 @@ begin
   end if;
   execute format('select dynrec_data.user_features_%s($1, $2)', r.id) into given using dynrec._as_key(user_features_at.user_id, r.user_key_type), moment;
   return query
-    select f.feature, given[f.position], null::text, null::vector, moment from dynrec._user_feature_list(r) f
+    select f.feature, given[f.position], null::text, null::vector, v.known_since
+    from dynrec._user_feature_list(r) f, (select case when given[1] > 0 then moment end) as v (known_since)
     union all
-    select 'vector', null, null, (dynrec._asked(r, user_features_at.user_id, moment - interval '1 microsecond')).query, moment;
+    select 'vector', null, null, v.embedding, case when v.embedding is not null then moment end
+    from (select (dynrec._asked(r, user_features_at.user_id, moment - interval '1 microsecond')).query) as v (embedding);
 end
 $$;
 comment on function dynrec.user_features_at(text, text, timestamptz) is
   'Every feature of a user at a moment, from the interactions strictly before it, and the vector that the active model version makes of them (null: none was known). '
-  'No rows for a key that no user can have. What each feature is: dynrec.features.';
+  'known_since: as_of itself; null without interactions. No rows for a key that no user can have. What each feature is: dynrec.features.';
 
 create or replace view dynrec.features as
 select r.name as recommender, f.entity, f.feature, f.type, f.source, f.freshness

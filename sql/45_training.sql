@@ -207,4 +207,5 @@ comment on function dynrec.training_examples(text, timestamptz, timestamptz, boo
   'One row for each interaction of [from, to), in the order of time, with what was known at its moment and never later: the features of item and user (dynrec.features) and '
   'their vectors by the active model version, from versions that were stored by then and interactions strictly before. Null where nothing was known, as in a history '
   'that was imported; backdated => true lets the oldest version of an item stand in before it was known (item_known_since is later than occurred_at then), and takes '
-  'interactions as known when they occurred.';
+  'interactions as known when they occurred. Counts (popularity, age, features of users) are those of the rows that the table has now and that occurred before; vectors of '
+  'users also know what has been inserted late or deleted since.';

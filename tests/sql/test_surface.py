@@ -35,6 +35,7 @@ SILLY: dict[str, list[str]] = {
 RIGHT: dict[str, str | None] = {
     "recommender": "shop", "user_id": "u", "item": "1", "item_id": "1", "item_ids": "{1}", "user_ids": "{u}", "name": "shop", "k": "3",
     "query": "lamp", "items": "shop.products", "text_columns": "{title}", "encoder": "hashing", "family": "hashing", "model": "", "dimension": "8",
+    "from": "2024-03-02", "to": "2024-03-05",
 }  # fmt: skip
 OBJECTS = """
     select 'function ' || p.oid::regprocedure, obj_description(p.oid, 'pg_proc') from pg_proc p
