@@ -17,13 +17,14 @@ PAGE = Path(__file__).with_name("sql-reference.md")
 CHAPTERS = {
     "Declare": ("create_recommender", "alter_recommender", "drop_recommender", "register_encoder", "encoders"),
     "Read": ("recommend", "recommend_for_items", "similar_items", "trending", "search", "explain"),
+    "Learn": ("stage_model", "promote_model", "rollback_model", "retire_model", "model_versions"),
+    "Features": ("features", "item_features_at", "user_features_at", "training_examples"),
     "Time": ("item_vector_at", "user_vector_at", "item_history", "drift"),
     "Operate": (
         "status",
         "freshness",
         "queue",
         "failures",
-        "model_versions",
         "refresh",
         "wait_until_fresh",
         "retry_failed",
