@@ -14,6 +14,7 @@ from workers.learning.examples import CONTEXTS
 from workers.learning.settings import Settings
 
 LEAST_FACTOR = 0.05  # a value, however low, leaves an interaction this much
+NUMBERS_SPREAD = 0.1  # of the map from numbers at the start
 SPREAD = 2.0  # values further than this many scales from the mean count as that far
 
 
@@ -59,7 +60,8 @@ class ItemTower(nn.Module):
         self.label_item = nn.ParameterList(torch.zeros(size, d) for size in shape.code_sizes)
         self.label_context = nn.ParameterList(torch.zeros(size, d) for size in shape.code_sizes)
         self.label_bias = nn.ParameterList(torch.zeros(size) for size in shape.code_sizes)
-        self.numbers_in = nn.Parameter(torch.zeros(shape.numbers, settings.numbers_rank))
+        # not zero as the rest: two factors of zero would have no gradient
+        self.numbers_in = nn.Parameter(torch.randn(shape.numbers, settings.numbers_rank) * NUMBERS_SPREAD)
         self.numbers_out = nn.Parameter(torch.zeros(settings.numbers_rank, d))
         self.numbers_bias = nn.Parameter(torch.zeros(shape.numbers))
 

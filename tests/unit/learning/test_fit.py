@@ -114,3 +114,14 @@ def test_further_tasks_share_the_towers_when_switched_on(data: TrainingData, set
     assert found.tensors["tasks.category"].any()
     assert not model.tensors["tasks.value"].any()
     assert not torch.equal(found.tensors["items.identity_item"], model.tensors["items.identity_item"])
+
+
+def test_numbers_of_items_are_learned_from(data: TrainingData, settings: Settings) -> None:
+    numbers = np.random.default_rng(3).normal(size=(len(data.items), 2)).astype(np.float32)
+    found = fit(replace(data, numerics=((0.0, numbers),)), settings)
+    assert found.tensors["items.numbers_out"].any()
+    server, codes = ItemServer(found), np.zeros((2, 0), dtype=np.int64)
+    pair = np.array([[0.0, 0.0], [3.0, -3.0]], dtype=np.float32)
+    derived = server.derive(["item 1", "item 1"], data.content[[1, 1]], codes, pair)
+    assert not np.allclose(derived.embeddings[0], derived.embeddings[1])
+    assert all(np.array_equal(context[0], context[1]) for context in derived.contexts)
