@@ -1,5 +1,9 @@
 """The life of a model version with real workers: trained, filled in, promoted, gone back from, retired."""
 
+import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -257,3 +261,26 @@ def test_a_training_that_fails_says_why_and_can_be_tried_again(
     row = shop.execute("select error from dynrec.model_versions where model_version = %s", [model]).fetchone()
     assert row is not None
     assert "no training option 'epoch'" in row[0]
+
+
+def test_the_command_line(shop: Connection, settings: Settings, database_url: str) -> None:
+    def dynrec(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"DYNREC_DATABASE_URL": database_url}
+        command = [sys.executable, "-m", "dynrec_store", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+    with running(settings, database_url):
+        assert fresh(shop)
+        trained = dynrec("train", "shop", "--option", "epochs=1", "--option", "seed=7")
+        assert trained.returncode == 0, trained.stderr
+        version = json.loads(dynrec("models", "--json").stdout)[-1]
+        assert (version["kind"], version["recommender"]) == ("learned", "shop")
+        assert f"model version {version['model_version']} is trained" in trained.stderr
+        until(lambda: state(shop, version["model_version"]) == "shadow")
+        assert f"model version {version['model_version']} answers" in dynrec("promote", "shop").stderr
+        assert state(shop, version["model_version"]) == "active"
+        assert "model version 1 answers" in dynrec("rollback", "shop").stderr
+    refused = dynrec("train", "shop", "--option", "epoch=1")
+    assert refused.returncode == 1
+    assert "there is no training option 'epoch'" in refused.stderr
+    assert dynrec("train", "shop", "--option", "epochs").returncode == 2
