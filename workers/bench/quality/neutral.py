@@ -1,0 +1,160 @@
+"""Reading a data set in the neutral form: csv or parquet files with interactions, items, and changes of items."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dynrec_store.exceptions import ConfigurationError
+from workers.bench.quality.dataset import Dataset, Roles, make_dataset
+
+MAX_CATEGORIES = 50  # distinct values that a column may have and be categorical, or this share of the items:
+CATEGORY_SHARE = 0.05
+LONGEST_CATEGORY = 40  # letters on average; longer is text
+
+UNIX_EPOCH = pd.Timestamp(0, tz="UTC")
+
+
+def read_neutral(
+    interactions: Path,
+    items: Path,
+    history: Path | None = None,
+    *,
+    text: Sequence[str] = (),
+    categorical: Sequence[str] = (),
+    numeric: Sequence[str] = (),
+) -> Dataset:
+    """Read the files; the columns named override what would be made of them.
+
+    Raises ConfigurationError, which names the file, the column and the value.
+    """
+    events = _read_interactions(interactions)
+    attributes = _read_items(items)
+    given = dict.fromkeys(text, "text") | dict.fromkeys(categorical, "categorical") | dict.fromkeys(numeric, "numeric")
+    for column in given:
+        if column not in attributes:
+            raise _wrong(items, column, "there is no such column", f"choose from {', '.join(attributes)}")
+    roles = _roles(attributes, given)
+    attributes = attributes.assign(**{c: _numbers(items, attributes[c]) for c in roles.numeric})
+    changes = None if history is None else _read_history(history, roles)
+    return make_dataset(interactions.stem, events, attributes, roles, changes)
+
+
+def _read_interactions(file: Path) -> pd.DataFrame:
+    frame = _read(file, ("user_id", "item_id", "occurred_at"))
+    events = pd.DataFrame({c: _keys(file, frame[c]) for c in ("user_id", "item_id")})
+    events["time"] = _times(file, frame.occurred_at)
+    if "kind" in frame:
+        events["kind"] = frame.kind.astype(object).where(frame.kind.notna(), None)
+    if "value" in frame:
+        events["value"] = _numbers(file, frame.value)
+    if len(events) < 10:
+        raise ConfigurationError(f"{file} has {len(events)} interactions: give at least 10, better 10,000")
+    return events
+
+
+def _read_items(file: Path) -> pd.DataFrame:
+    frame = _read(file, ("item_id",))
+    keys = _keys(file, frame.item_id)
+    if keys.duplicated().any():
+        raise _wrong(file, "item_id", f"{keys[keys.duplicated()].iloc[0]!r} is there twice", "keep one row an item")
+    attributes = frame.drop(columns="item_id").set_index(pd.Index(keys, name="item_id"))
+    if attributes.columns.empty:
+        raise ConfigurationError(f"{file} has no column but item_id: add what describes an item, such as title")
+    return attributes.map(_joined)
+
+
+def _joined(value: object) -> object:
+    """Lists, which parquet reads as arrays, as dynrec_store joins them."""
+    return ", ".join(map(str, value)) if isinstance(value, list | np.ndarray) else value
+
+
+def _read_history(file: Path, roles: Roles) -> pd.DataFrame:
+    frame = _read(file, ("item_id", "valid_from"))
+    for column in frame.columns.difference(["item_id", "valid_from", *roles.names]):
+        raise _wrong(file, column, "items have no such column", f"choose from {', '.join(roles.names)}")
+    changes = frame.assign(item_id=_keys(file, frame.item_id), valid_from=_times(file, frame.valid_from))
+    return changes.assign(**{c: _numbers(file, frame[c]) for c in roles.numeric if c in frame})
+
+
+def _read(file: Path, required: Sequence[str]) -> pd.DataFrame:
+    readers: dict[str, Any] = {".csv": _read_csv, ".parquet": pd.read_parquet}
+    if file.suffix not in readers:
+        raise ConfigurationError(f"{file}: is neither .csv nor .parquet")
+    try:
+        frame = readers[file.suffix](file)
+    except (OSError, ValueError) as error:  # pandas and pyarrow raise the latter for files that are no such files
+        raise ConfigurationError(f"{file} cannot be read: {error}") from error
+    for column in required:
+        if column not in frame:
+            raise _wrong(file, column, "is missing", f"rename one of {', '.join(map(str, frame))}")
+    return frame
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    return pd.read_csv(file, dtype={"user_id": str, "item_id": str, "kind": str}, low_memory=False)
+
+
+def _keys(file: Path, column: pd.Series) -> pd.Series:
+    if column.isna().any():
+        raise _wrong(file, column.name, f"row {_first(column.isna())} has no value", "leave such rows out")
+    return column.astype(str)
+
+
+def _times(file: Path, column: pd.Series) -> pd.Series:
+    """Microseconds since 1970; numbers are seconds, times without a zone are UTC."""
+    if pd.api.types.is_numeric_dtype(column):
+        times = pd.to_datetime(column, unit="s", utc=True, errors="coerce")
+    else:
+        times = pd.to_datetime(column, utc=True, errors="coerce", format=None if _is_time(column) else "ISO8601")
+    if times.isna().any():
+        row = _first(times.isna())
+        raise _wrong(
+            file,
+            column.name,
+            f"row {row}: {column.iloc[row - 1]!r} is no time",
+            "write it as 2024-05-01T12:00:00Z, or as seconds since 1970",
+        )
+    return (times - UNIX_EPOCH) // pd.Timedelta(1, "us")
+
+
+def _is_time(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_datetime64_any_dtype(column))
+
+
+def _numbers(file: Path, column: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce")
+    bad = numbers.isna() & column.notna()
+    if bad.any():
+        row = _first(bad)
+        raise _wrong(
+            file, column.name, f"row {row}: {column.iloc[row - 1]!r} is no number", "correct it, or leave it empty"
+        )
+    return numbers.astype(float)
+
+
+def _first(flags: pd.Series) -> int:
+    return int(flags.to_numpy().argmax()) + 1
+
+
+def _roles(attributes: pd.DataFrame, given: dict[str, str]) -> Roles:
+    roles: dict[str, list[str]] = {"text": [], "categorical": [], "numeric": []}
+    for column in attributes:
+        roles[given.get(column) or _role(attributes[column])].append(column)
+    return Roles(*(tuple(roles[role]) for role in ("text", "categorical", "numeric")))
+
+
+def _role(column: pd.Series) -> str:
+    if pd.api.types.is_bool_dtype(column):
+        return "categorical"
+    if pd.api.types.is_numeric_dtype(column):
+        return "numeric"
+    values = column.dropna().astype(str)
+    repeating = values.nunique() <= max(MAX_CATEGORIES, CATEGORY_SHARE * len(column)) and not values.is_unique
+    return "categorical" if repeating and values.str.len().mean() <= LONGEST_CATEGORY else "text"
+
+
+def _wrong(file: Path, column: object, problem: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError(f"{file}, column {column}: {problem}; {remedy}")
