@@ -85,6 +85,15 @@ as $$
   cross join (select {mixture} as ture) mix
   where c.embedding is not null
 $$;
+create or replace function dynrec_data.own_m{model}(for_user text, known_at timestamptz) returns text[]
+language sql stable
+set search_path from current
+as $$
+  select coalesce(array_agg(o.item_id), '{}') from (
+    select i.item_id from dynrec_data.interactions_{id}(array[for_user]) i where i.occurred_at <= coalesce(known_at, 'infinity')
+    group by i.item_id order by max(i.occurred_at) desc, i.item_id limit 50
+  ) o
+$$;
 create or replace function dynrec_data.tops_m{model}(rates double precision[], slots int[]) returns double precision[]
 language sql immutable
 set search_path from current
@@ -95,7 +104,7 @@ as $$
 $$;
 $body$ $template$;
 comment on function dynrec._learned_ranker() is
-  'Internal. Template: the 50 most popular items by half-life, and the scores of candidates: the inner product of query and embedding, plus a weight times '
+  'Internal. Template: the 50 most popular items by half-life, the 50 items that a user met last, and the scores of candidates: the inner product of query and embedding, plus a weight times '
   'ln(sum over half-lives of mixture * (rate + 1/2) / (mean rate of the top 50 + 1/2)), or a constant for an item that nobody has met, plus a term for items that the user has met.';
 
 create or replace function dynrec._learned_recommend_reader() returns text
@@ -119,11 +128,11 @@ begin
   end if;
   return query
     with met as materialized (
-      select i.item_id, max(i.occurred_at) as last_at from dynrec_data.interactions_{id}(array[for_user]) i group by i.item_id
+      select distinct i.item_id from dynrec_data.interactions_{id}(array[for_user]) i where leave_out_seen
     ), nearest as materialized (
       select v.item_id from dynrec_data.item_vector_{model} v
       where not (v.item_id in (select e from unnest(excluded) e where e is not null))
-        and not (leave_out_seen and v.item_id in (select m.item_id from met m))
+        and not (v.item_id in (select m.item_id from met m))
         and exists (select from {items} i where i.{key} = v.item_id::{key_type})
       order by v.embedding::vector({dimension}) <#> asked.query
       limit greatest({candidates}, 3 * n)
@@ -133,12 +142,12 @@ begin
       select f.item_id, min(f.place) as place from (
         select x.item_id, 1 as place from nearest x
         union all
-        select p.item_id, 2 from popular p
+        select p.item_id, 2 from popular p where p.slot between 2 and 4
         union all
-        (select m.item_id, 3 from met m where not leave_out_seen order by m.last_at desc limit 200)
+        select o, 3 from unnest(dynrec_data.own_m{model}(for_user, null)) o where not leave_out_seen
       ) f
       where f.place = 1 or not (f.item_id in (select e from unnest(excluded) e where e is not null))
-        and not (leave_out_seen and f.item_id in (select m.item_id from met m))
+        and not (f.item_id in (select m.item_id from met m))
         and exists (select from {items} i where i.{key} = case when pg_input_is_valid(f.item_id, '{key_type}') then f.item_id::{key_type} end)
       group by f.item_id
     ), ranked as materialized (

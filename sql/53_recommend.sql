@@ -106,10 +106,10 @@ begin
   end if;
   select array_agg(c.item_id) into near
   from dynrec._nearest(r, asked, greatest((config ->> 'candidates')::int, 3 * n), excluded, filter, filter_args, as_of) c;
-  execute format('select array_agg(p.slot) as slots, array_agg(p.rate) as rates, array_agg(p.item_id) as ids from dynrec_data.popular_m%s($1) p', r.active_model_id)
+  execute format('select array_agg(p.slot) as slots, array_agg(p.rate) as rates, array_agg(p.item_id) filter (where p.slot between 2 and 4) as ids from dynrec_data.popular_m%s($1) p', r.active_model_id)
     into popular using as_of;
   if repeats then
-    met := dynrec._seen(r, for_user, as_of);
+    execute format('select dynrec_data.own_m%s($1, $2)', r.active_model_id) into met using for_user, as_of;
   end if;
   return query execute format($query$
     with candidate as (
@@ -133,7 +133,7 @@ end
 $$;
 comment on function dynrec._learned_candidates(
   dynrec_data.recommender, vector, int, text, text, int, text[], text, jsonb, timestamptz, boolean) is
-  'Internal. The n best of the candidates of a learned model: nearest by vector, popular at any of its half-lives, and, with repeats, the items that the user met.';
+  'Internal. The n best of the candidates of a learned model: nearest by vector, popular with a half-life of 1, 7 or 30 days, and, with repeats, the items that the user met last.';
 
 create or replace function dynrec._relevance(scores double precision[], context int) returns double precision[]
 language sql immutable
