@@ -122,7 +122,8 @@ def test_one_after_the_other_is_as_all_at_once(shop: Shop, answers: Answers) -> 
     answers.check()
 
 
-def test_promotion_and_rollback(shop: Shop, answers: Answers) -> None:
+@pytest.mark.usefixtures("answers")
+def test_promotion_and_rollback(shop: Shop) -> None:
     def asked(**arguments: Any) -> list[str]:
         return [item for item, _, _ in shop.recommend("u1", k=5, exclude_seen=False, **arguments)]
 
@@ -138,7 +139,8 @@ def test_promotion_and_rollback(shop: Shop, answers: Answers) -> None:
     assert asked() == learned
 
 
-def test_the_plain_way_and_the_long_way_agree(shop: Shop, answers: Answers) -> None:
+@pytest.mark.usefixtures("answers")
+def test_the_plain_way_and_the_long_way_agree(shop: Shop) -> None:
     shop.execute("select dynrec.promote_model('shop')")
     for user in (*USERS, "stranger"):
         for seen in (True, False):

@@ -34,6 +34,8 @@ class ItemVectors:
             [row.numbers for row in rows], [row.labels for row in rows], [row.item_id for row in rows]
         )
         codes = np.where(codes < self._code_sizes, codes, 0)  # labels that no item had in training are unknown
-        derived = self._server.derive([row.item_id for row in rows], content, codes, numerics if numerics.size else None)
+        derived = self._server.derive(
+            [row.item_id for row in rows], content, codes, numerics if numerics.size else None
+        )
         contexts = [head[row] for row in range(len(rows)) for head in derived.contexts]
         return list(derived.embeddings), contexts
