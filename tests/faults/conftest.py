@@ -43,6 +43,9 @@ def database_url(durable_server: EmbeddedPostgres, request: pytest.FixtureReques
     migrate.upgrade(url)
     with psycopg.connect(url, autocommit=True) as connection:
         shop.declare(connection)
+        # a second model version, so that every change has to reach two
+        connection.execute("select dynrec.register_encoder('tinier', 'hashing', '', %s)", [shop.DIMENSION // 2])
+        connection.execute("select dynrec.stage_model(%s, encoder => 'tinier')", [shop.NAME])
     return url
 
 

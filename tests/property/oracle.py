@@ -14,23 +14,22 @@ from workers.encoders import HashingEncoder
 
 Vector = npt.NDArray[np.float64]
 
-_encoder = HashingEncoder(shop.DIMENSION)
 _SLOTS = sorted(set(shop.HALF_LIVES.values()))
 
 
 _BROKEN_CHAINS = """
     with version as (
-      select 'vector of item' as what, item_id as entity, valid_from, valid_to, created_at, replaced_at
+      select 'vector of item ' || model_id as what, item_id as entity, valid_from, valid_to, created_at, replaced_at
       from dynrec_data.item_vector_history
-      union all select 'vector of item', item_id, valid_from, 'infinity', created_at, 'infinity'
+      union all select 'vector of item ' || model_id, item_id, valid_from, 'infinity', created_at, 'infinity'
       from dynrec_data.item_vector
       union all select 'content of item', item_id, valid_from, valid_to, created_at, replaced_at
       from dynrec_data.item_content_history
       union all select 'content of item', item_id, valid_from, 'infinity', created_at, 'infinity'
       from dynrec_data.item_content
-      union all select 'user', user_id, valid_from, valid_to, created_at, replaced_at
+      union all select 'user ' || model_id, user_id, valid_from, valid_to, created_at, replaced_at
       from dynrec_data.user_vector_history
-      union all select 'user', user_id, valid_from, 'infinity', created_at, 'infinity'
+      union all select 'user ' || model_id, user_id, valid_from, 'infinity', created_at, 'infinity'
       from dynrec_data.user_vector
     ), chained as (
       select *, lag(valid_to) over w as previous_to, lag(replaced_at) over w as previous_replaced
@@ -48,7 +47,7 @@ class User:
 
     events: int = 0
     latest: datetime | None = None
-    state: Vector = field(default_factory=lambda: np.zeros((len(_SLOTS), shop.DIMENSION)))  # one sum for each half-life
+    state: Vector = field(default_factory=lambda: np.zeros((len(_SLOTS), 1)))  # one sum for each half-life
     gross: float = 0.0  # sum of the absolute weights: the scale that rounding is measured by
 
 
@@ -62,15 +61,17 @@ def is_adopted(connection: Connection) -> bool:
     return connection.execute("select vector_column from dynrec_data.recommender").fetchone() != (None,)
 
 
-def item_vectors(connection: Connection) -> dict[str, Vector]:
-    """The vector of every item in the source."""
+def item_vectors(connection: Connection, dimension: int = shop.DIMENSION) -> dict[str, Vector]:
+    """The vector of every item in the source, by the encoder of that dimension."""
     if is_adopted(connection):
         rows = connection.execute("select id::text, embedding::real[] from item").fetchall()
         given = {key: np.zeros(shop.DIMENSION) if vector is None else np.asarray(vector) for key, vector in rows}
         return {key: vector / (np.linalg.norm(vector) or 1) for key, vector in given.items()}
     rows = connection.execute("select id::text, title, category from item").fetchall()
     texts = [content(title, category) for _, title, category in rows]
-    return dict(zip((key for key, _, _ in rows), _encoder.encode(texts).astype(np.float64), strict=True))
+    return dict(
+        zip((key for key, _, _ in rows), HashingEncoder(dimension).encode(texts).astype(np.float64), strict=True)
+    )
 
 
 def _events(connection: Connection) -> list[tuple[str, str, str, float | None, datetime]]:
@@ -82,9 +83,9 @@ def _events(connection: Connection) -> list[tuple[str, str, str, float | None, d
     ).fetchall()
 
 
-def users(connection: Connection) -> dict[str, User]:
+def users(connection: Connection, dimension: int = shop.DIMENSION) -> dict[str, User]:
     """The profile of every user, each at the time of their last event."""
-    vectors, events = item_vectors(connection), _events(connection)
+    vectors, events = item_vectors(connection, dimension), _events(connection)
     expected: defaultdict[str, User] = defaultdict(User)
     for user, _, _, _, at in events:
         known = expected[user]
@@ -97,6 +98,8 @@ def users(connection: Connection) -> dict[str, User]:
         weight = shop.WEIGHTS[kind] * (1 if value is None else value) * 0.5 ** (age / shop.HALF_LIVES[kind])
         known.gross += abs(weight)
         if item in vectors:
+            if known.state.shape[1] != dimension:
+                known.state = np.zeros((len(_SLOTS), dimension))
             known.state[_SLOTS.index(shop.HALF_LIVES[kind])] += weight * vectors[item]
     return dict(expected)
 
@@ -115,8 +118,11 @@ def popularity(connection: Connection, moment: datetime) -> dict[str, tuple[floa
 def differences(connection: Connection) -> Iterator[str]:
     """Everything in the database that is not as it should be once the queue is empty."""
     yield from _queue_differences(connection)
-    yield from _item_differences(connection)
-    yield from _user_differences(connection)
+    models = connection.execute("select model_version, dimension from dynrec.model_versions where state <> 'retired'")
+    for model, dimension in models.fetchall():
+        yield from _item_differences(connection, model, dimension)
+        yield from _user_differences(connection, model, dimension)
+    yield from _content_differences(connection)
     yield from _popularity_differences(connection)
     yield from _history_differences(connection)
 
@@ -127,16 +133,17 @@ def _queue_differences(connection: Connection) -> Iterator[str]:
             yield f"left in {name}: {row[0]}"
 
 
-def _item_differences(connection: Connection) -> Iterator[str]:
-    expected = item_vectors(connection)
-    rows = connection.execute("select item_id, embedding::real[] from dynrec_data.item_vector").fetchall()
+def _item_differences(connection: Connection, model: int, dimension: int) -> Iterator[str]:
+    expected = item_vectors(connection, dimension)
+    rows = connection.execute(
+        "select item_id, embedding::real[] from dynrec_data.item_vector where model_id = %s", [model]
+    ).fetchall()
     found = {key: np.asarray(vector, dtype=np.float64) for key, vector in rows}
     for key in sorted(expected.keys() | found.keys()):
         if key not in expected or key not in found:
-            yield f"item {key}: {'gone from the source' if key in found else 'has no vector'}"
+            yield f"item {key}, model {model}: {'gone from the source' if key in found else 'has no vector'}"
         elif not np.allclose(expected[key], found[key], atol=1e-6):
-            yield f"item {key}: its vector is of another text"
-    yield from _content_differences(connection)
+            yield f"item {key}, model {model}: its vector is of another text"
 
 
 def _content_differences(connection: Connection) -> Iterator[str]:
@@ -154,14 +161,15 @@ def _content_differences(connection: Connection) -> Iterator[str]:
             yield f"features of item {key}: {features}, expected price {price}, category {category}"
 
 
-def _user_differences(connection: Connection) -> Iterator[str]:
-    expected = users(connection)
+def _user_differences(connection: Connection, model: int, dimension: int) -> Iterator[str]:
+    expected = users(connection, dimension)
     rows = connection.execute(
         """
         select user_id, event_count, reference_time, half_lives,
           (select array_agg(s::real[] order by n) from unnest(state) with ordinality u (s, n))
-        from dynrec_data.user_vector
-        """
+        from dynrec_data.user_vector where model_id = %s
+        """,
+        [model],
     ).fetchall()
     found = {row[0]: row[1:] for row in rows}
     for user in sorted(expected.keys() | found.keys()):
