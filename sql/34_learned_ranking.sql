@@ -51,39 +51,53 @@ as $$
 $$;
 create or replace function dynrec_data.ranked_m{model}(item_ids text[], query vector, context int, for_user text, tops double precision[], known_at timestamptz)
 returns table (item_id text, score double precision, is_new boolean)
-language sql stable
+language plpgsql stable
 set search_path from current
+set plan_cache_mode = 'force_generic_plan'
+set enable_seqscan = off
 as $$
-  with past as materialized (
-    select r.* from dynrec_data.rates_m{model}(known_at) r where known_at is not null
-  ), met as materialized (
-    select i.item_id, count(*) as times, max(i.occurred_at) as last_at
-    from dynrec_data.interactions_{id}(array[for_user]) i where i.occurred_at <= coalesce(known_at, 'infinity') group by i.item_id
-  )
-  select c.item_id, -(c.embedding <#> coalesce(query, dynrec_data.nobody_m{model}(context)))
-      + case when coalesce(p.event_count, 0) < 1 or p.rates is null then ({cold})[context]
-        else ({popularity_weight})[context] * ln(
-          mix.ture[1][context] * (greatest(p.rates[1], 0) + 0.5) / (tops[1] + 0.5) + mix.ture[2][context] * (greatest(p.rates[2], 0) + 0.5) / (tops[2] + 0.5)
-          + mix.ture[3][context] * (greatest(p.rates[3], 0) + 0.5) / (tops[3] + 0.5) + mix.ture[4][context] * (greatest(p.rates[4], 0) + 0.5) / (tops[4] + 0.5)
-          + mix.ture[5][context] * (greatest(p.rates[5], 0) + 0.5) / (tops[5] + 0.5)) end
-      + case when met.item_id is null then 0 else ({repeat_base})[context] + {repeat_count} * ln(1.0 + met.times)
-        + {repeat_recency} * ln(1 + dynrec._age(coalesce(known_at, dynrec._now()), met.last_at) / 86400) end,
-    coalesce(p.event_count, 0) < 1
-  from (
-    select i.item_id, case when known_at is null
-      then (select v.embedding from dynrec_data.item_vector_{model} v where v.item_id = i.item_id)
-      else dynrec_data.vector_known_m{model}(i.item_id, known_at) end as embedding
-    from unnest(item_ids) as i (item_id)
-  ) c
-  left join lateral (
-    select n.event_count, dynrec._rates_at(n.rates, n.reference_time, dynrec._now()) as rates
-    from dynrec_data.item_popularity n where known_at is null and n.recommender_id = {id} and n.item_id = c.item_id
-    union all
-    select p.event_count, p.rates from past p where p.item_id = c.item_id
-  ) p on true
-  left join met on met.item_id = c.item_id
-  cross join (select {mixture} as ture) mix
-  where c.embedding is not null
+#variable_conflict use_column
+declare
+  asked vector := coalesce(query, dynrec_data.nobody_m{model}(context));
+  read_at timestamptz := coalesce(known_at, dynrec._now());
+  half_lives double precision[] := dynrec._rate_half_lives();
+  weight double precision := ({popularity_weight})[context];
+  shares double precision[];  -- of the mixture, over what the half-life's most popular items have
+begin
+  select array_agg(m.mixture[h][context] / (tops[h] + 0.5) order by h) into shares from (select {mixture} as mixture) m, generate_series(1, 5) h;
+  return query
+    with past as materialized (
+      select r.* from dynrec_data.rates_m{model}(known_at) r where known_at is not null
+    ), met as materialized (
+      select i.item_id, count(*) as times, max(i.occurred_at) as last_at
+      from dynrec_data.interactions_{id}(array[for_user]) i where i.occurred_at <= coalesce(known_at, 'infinity') group by i.item_id
+    ), given as materialized (
+      select i.item_id, case when known_at is null
+        then (select v.embedding from dynrec_data.item_vector_{model} v where v.item_id = i.item_id)
+        else dynrec_data.vector_known_m{model}(i.item_id, known_at) end as embedding
+      from unnest(item_ids) as i (item_id)
+    ), counted as (
+      select g.item_id, -(g.embedding <#> asked) as product, p.event_count, p.rates, dynrec._age(read_at, p.reference_time) as age
+      from given g left join lateral (
+        select n.event_count, n.rates, n.reference_time from dynrec_data.item_popularity n
+        where known_at is null and n.recommender_id = {id} and n.item_id = g.item_id
+        union all
+        select p.event_count, p.rates, known_at from past p where p.item_id = g.item_id
+      ) p on true
+      where g.embedding is not null
+    )
+    select c.item_id, c.product
+        + case when coalesce(c.event_count, 0) < 1 or c.rates is null then ({cold})[context] else weight * ln(
+            shares[1] * (greatest(c.rates[1] * dynrec._decay(c.age, half_lives[1]), 0) + 0.5)
+            + shares[2] * (greatest(c.rates[2] * dynrec._decay(c.age, half_lives[2]), 0) + 0.5)
+            + shares[3] * (greatest(c.rates[3] * dynrec._decay(c.age, half_lives[3]), 0) + 0.5)
+            + shares[4] * (greatest(c.rates[4] * dynrec._decay(c.age, half_lives[4]), 0) + 0.5)
+            + shares[5] * (greatest(c.rates[5] * dynrec._decay(c.age, half_lives[5]), 0) + 0.5)) end
+        + case when met.item_id is null then 0 else ({repeat_base})[context] + {repeat_count} * ln(1.0::double precision + met.times)
+          + {repeat_recency} * ln(1 + dynrec._age(read_at, met.last_at) / 86400) end,
+      coalesce(c.event_count, 0) < 1
+    from counted c left join met on met.item_id = c.item_id;
+end
 $$;
 create or replace function dynrec_data.own_m{model}(for_user text, known_at timestamptz) returns text[]
 language sql stable
@@ -121,6 +135,7 @@ set enable_seqscan = off
 as $$
 declare
   asked record;
+  slots int := dynrec._held_slots(n, {exploration}, for_user);
 begin
   select q.* into asked from dynrec_data.query_m{model}(for_user) q;
   if asked.query is null then
@@ -155,7 +170,7 @@ begin
       from dynrec_data.ranked_m{model}(array(select c.item_id from candidate c), asked.query, asked.context, for_user,
         dynrec_data.tops_m{model}(array(select p.rate from popular p), array(select p.slot from popular p)), null) r
     ), chosen as (
-      select r.*, dynrec._held_place(r.place, r.among, r.is_new, n, dynrec._held_slots(n, {exploration}, for_user)) as held
+      select r.*, dynrec._held_place(r.place, r.among, r.is_new, n, slots) as held
       from ranked r order by held, r.place limit n
     )
     select r.item_id, (row_number() over (order by r.held, r.place))::int, r.score,

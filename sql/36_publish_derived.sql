@@ -23,9 +23,12 @@ as $$
       coalesce(v.valid_from + interval '1 microsecond', (select max(h.valid_to) from dynrec_data.item_vector_history h
         where h.model_id = {model} and h.item_id = g.item_id)) as vector_after,
       case when g.embedding is null then 'removed'
-        when v.embedding = g.embedding and v.contexts is not distinct from g.contexts then 'unchanged' else 'published' end as outcome,
+        when e.same and c.same then 'unchanged' else 'published' end as outcome, c.same as same_contexts,
       clock_timestamp() as made_at
     from given g left join dynrec_data.item_vector_{model} v on v.item_id = g.item_id
+    -- the same rows give the same vectors up to rounding, whatever else is in the batch
+    cross join lateral (select coalesce(dynrec._equal_sums(array[v.embedding], array[g.embedding]), false) as same) e
+    cross join lateral (select case when g.contexts is null then e.same else coalesce(dynrec._equal_sums(v.contexts, g.contexts), false) end as same) c
   ), vector_closed as (
     insert into dynrec_data.item_vector_history (model_id, item_id, embedding, contexts, valid_from, valid_to, created_at, replaced_at)
     select {model}, j.item_id, j.old_embedding, j.old_contexts, j.old_from, greatest(j.captured_at, j.vector_after), j.old_made,
@@ -45,7 +48,7 @@ as $$
     insert into dynrec_data.task (recommender_id, action, entity)
     select {id}, 'audience', j.item_id from judged j
     where {has_interactions} and (j.lane <> 1 or j.old_embedding is not null)
-      and coalesce(j.old_contexts, array[j.old_embedding]) is distinct from coalesce(j.contexts, array[j.embedding])
+      and not j.same_contexts and coalesce(j.old_embedding, j.embedding) is not null
   )
   select given.item_id, coalesce(j.outcome, 'superseded')
   from unnest(item_ids) as given (item_id) left join judged j using (item_id)

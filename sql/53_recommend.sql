@@ -124,11 +124,11 @@ begin
     )
     select s.item_id, s.score, case when c.place = 1 and $6 is not null then $12 when c.place = 3 then 'repeat' else 'trending' end
     from ranked s join candidate c using (item_id)
-    order by dynrec._held_place(s.place, s.among, s.is_new, $13, dynrec._held_slots($13, $14, $8)), s.place limit $13
+    order by dynrec._held_place(s.place, s.among, s.is_new, $13, $14), s.place limit $13
     $query$, r.active_model_id, dynrec._not_excluded('i'),
     case when as_of is not null and filter is null and not row_security_active(r.items) then 'true' else dynrec._in_source(r, 'i', filter) end)
     using filter_args, excluded, near, popular.ids, met, query, context, for_user, popular.rates, popular.slots, as_of, path, n,
-      (config ->> 'exploration')::double precision;
+      dynrec._held_slots(n, (config ->> 'exploration')::double precision, for_user);
 end
 $$;
 comment on function dynrec._learned_candidates(
