@@ -10,6 +10,7 @@
 | freshness.py | from a commit to the new vector |
 | backfill.py | encoding a whole table, texts.py makes it |
 | recommend.py | reading, catalogue.py makes what is read |
+| quality/ | how good the lists are |
 
 Times depend on the machine and on what else it does; ratios much less. So everything is a ratio.
 """

@@ -1,4 +1,4 @@
-"""The command line: dynrec bench capture | freshness | backfill | recommend | all."""
+"""The command line: dynrec bench capture | freshness | backfill | recommend | quality | all."""
 
 import logging
 import sys
@@ -11,6 +11,7 @@ from dynrec_store.settings import load_settings
 from workers.bench.backfill import backfill as bench_backfill
 from workers.bench.capture import capture as bench_capture
 from workers.bench.freshness import freshness as bench_freshness
+from workers.bench.quality.command import quality
 from workers.bench.recommend import recommend as bench_recommend
 from workers.bench.report import show
 
@@ -78,6 +79,9 @@ def recommend(
 ) -> None:
     """Reading: dynrec.recommend against the hand-written query; its growth; recall of the index."""
     show(bench_recommend(load_settings(), items=items, users=users, runs=runs), as_json=json)
+
+
+app.command()(quality)
 
 
 @app.command(name="all")

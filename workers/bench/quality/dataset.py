@@ -106,7 +106,7 @@ def make_dataset(
     """
     users = pd.Index(events.user_id.unique())
     unknown = pd.Index(events.item_id.unique()).difference(attributes.index)
-    attributes = attributes.reindex(attributes.index.append(unknown))[list(roles.names)]
+    attributes = attributes.reindex(attributes.index.append(unknown).rename("item_id"))[list(roles.names)]
     if history is None:
         history = pd.DataFrame({"item": np.empty(0, np.int64), "valid_from": np.empty(0, np.int64)})
     else:

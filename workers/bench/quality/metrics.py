@@ -77,7 +77,7 @@ def score(lists: Lists, cases: Cases, cold: Flags) -> Scores:
 
 def by_list(top: Ints, truth: Sequence[Ints]) -> tuple[Values, Values, Values]:
     """Return nDCG, recall and hit of each list (lists, K) against the items that came."""
-    hits = np.array([np.isin(row, came) for row, came in zip(top, truth, strict=True)]).reshape(len(truth), -1)
+    hits = np.array([np.isin(row, came) for row, came in zip(top, truth, strict=True)]).reshape(top.shape)
     came = np.array([len(items) for items in truth], dtype=np.int64)
     discount = 1 / np.log2(np.arange(2, K + 2))
     best = np.cumsum(discount)[np.minimum(came, K) - 1]

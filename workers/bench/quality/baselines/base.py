@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from scipy import sparse  # type: ignore[import-untyped]
@@ -47,7 +47,7 @@ class Family(Protocol):
         ...
 
 
-def met(data: Data, when: Split) -> Any:
+def met(data: Data, when: Split) -> sparse.csr_matrix:
     """Users x items: 1 where a user met an item before the split; sparse."""
     user, item = data.log.user[: when.start], data.log.item[: when.start]
     matrix = sparse.csr_matrix(
@@ -70,7 +70,7 @@ def recency(params: Params) -> Recency:
     return Recency(params.get("days", math.inf), params.get("items", math.inf))
 
 
-def histories(data: Data, cases: Cases, recency: Recency) -> Any:
+def histories(data: Data, cases: Cases, recency: Recency) -> sparse.csr_matrix:
     """Cases x items: how much is left of each item that the user met, by the last time it was; sparse."""
     rows, items, weights = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     for row, (user, position, now) in enumerate(zip(cases.user, cases.position, cases.now, strict=True)):

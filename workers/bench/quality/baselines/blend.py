@@ -35,16 +35,19 @@ class Blended:
 
 
 @dataclass(frozen=True)
-class LogPopularity:
-    """ln of decayed counts against the largest: 0 at the top, lower elsewhere."""
+class Popularity:
+    """Decayed counts against the largest: 1 at the top, lower elsewhere; or their logarithm, 0 at the top."""
 
     counts: Decayed
+    logarithm: bool
 
     def scores(self, cases: Cases) -> Floats:
         """Scores (cases, items)."""
         counts = self.counts.scores(cases) + np.float32(PRIOR)
-        scores: Floats = np.log(counts / counts.max(axis=1, keepdims=True))
-        return scores
+        share: Floats = counts / counts.max(axis=1, keepdims=True)
+        if self.logarithm:
+            np.log(share, out=share)
+        return share
 
 
 class Blend:
@@ -52,34 +55,33 @@ class Blend:
 
     name = "blend"
 
-    def __init__(
-        self, data: Data, ease: Callable[[Split], Sequence[Scorer]], content: Callable[[Split], Scorer]
-    ) -> None:
+    def __init__(self, data: Data, ease: Callable[[Split], Scorer], content: Callable[[Split], Scorer]) -> None:
         self._data, self._ease, self._content = data, ease, content
-        self._parts: tuple[Split, list[Remembering], Remembering, dict[float, Remembering]] | None = None
+        self._parts: tuple[Split, Scorer, Scorer, dict[tuple[float, float], Scorer]] | None = None
 
     def grid(self) -> Sequence[Params]:
-        """Which EASE, and half-life and weights of the rest."""
+        """Half-life of popularity, its form, and the weights."""
         return [
-            {"ease": which, "half_life": days, "popularity": p, "content": c}
-            for which in (0, 1)
+            {"half_life": days, "logarithm": log, "popularity": p, "content": c}
             for days in (1.0, 7.0, 30.0)
-            for p in (0.0, 0.03, 0.1, 0.3)
-            for c in (0.0, 0.1, 0.3, 1.0)
+            for log, weights in ((0.0, (0.0, 0.3, 1.0)), (1.0, (0.03, 0.1, 0.3)))
+            for p in weights
+            for c in (0.0, 0.3, 1.0, 3.0)
             if p or days == 1.0
         ]
 
     def fit(self, when: Split, params: Params) -> Scorer:
         """Put the parts together."""
         if self._parts is None or self._parts[0] != when:
-            ease = [Remembering(model) for model in self._ease(when)]
-            self._parts = when, ease, Remembering(self._content(when)), {}
+            self._parts = when, Remembering(self._ease(when)), Remembering(self._content(when)), {}
         _, ease, content, popularity = self._parts
-        days = params["half_life"]
-        counts = popularity.setdefault(days, Remembering(LogPopularity(Decayed(self._data, days))))
-        return Blended(ease[int(params["ease"])], counts, content, params["popularity"], params["content"])
+        form = params["half_life"], params["logarithm"]
+        if form not in popularity:
+            popularity[form] = Remembering(Popularity(Decayed(self._data, form[0]), logarithm=bool(form[1])))
+        return Blended(ease, popularity[form], content, params["popularity"], params["content"])
 
 
 def _by_largest(scores: Floats) -> Floats:
     largest = np.abs(scores).max(axis=1, keepdims=True)
-    return np.divide(scores, largest, out=np.zeros_like(scores), where=largest > 0)
+    scaled: Floats = np.divide(scores, largest, out=np.zeros_like(scores), where=largest > 0)
+    return scaled

@@ -39,12 +39,14 @@ class Content:
         self._known: dict[str, Floats] = {}
 
     def grid(self) -> Sequence[Params]:
-        """What is left of the history."""
-        return [{}, {"days": 90.0}, {"days": 7.0}, {"items": 3.0}, {"items": 10.0}, {"items": 30.0}]
+        """Whether the mean of all vectors is taken off, and what is left of the history."""
+        left: Sequence[Params] = ({}, {"days": 90.0}, {"days": 7.0}, {"items": 3.0}, {"items": 10.0}, {"items": 30.0})
+        return [{"centred": centred, **some} for centred in (0.0, 1.0) for some in left]
 
     def fit(self, when: Split, params: Params) -> Scorer:
         """Encode the texts in force at the split."""
-        return Centroid(self._data, self._vectors(self._data.dataset.texts_at(when.moment)), recency(params))
+        vectors = self._vectors(self._data.dataset.texts_at(when.moment))
+        return Centroid(self._data, _centred(vectors) if params["centred"] else vectors, recency(params))
 
     def _vectors(self, texts: Sequence[str]) -> Floats:
         new = sorted(set(texts) - self._known.keys() - {""})
@@ -52,3 +54,11 @@ class Content:
             self._known.update(zip(new, self._encode(new), strict=True))
         nothing = np.zeros_like(next(iter(self._known.values()))) if self._known else np.zeros(1, np.float32)
         return np.array([self._known.get(text, nothing) for text in texts], np.float32)
+
+
+def _centred(vectors: Floats) -> Floats:
+    """Without what all have in common, of length 1 again."""
+    moved = np.where(vectors.any(axis=1, keepdims=True), vectors - vectors.mean(axis=0), np.float32(0))
+    length = np.linalg.norm(moved, axis=1, keepdims=True)
+    unit: Floats = np.divide(moved, length, out=np.zeros_like(moved), where=length > 0)
+    return unit

@@ -9,7 +9,7 @@ from workers.bench.quality.baselines.base import Data, Family, WithFallback
 from workers.bench.quality.baselines.blend import Blend
 from workers.bench.quality.baselines.content import Content, Encode
 from workers.bench.quality.baselines.factors import IALS
-from workers.bench.quality.baselines.neighbours import Ease, ItemKNN
+from workers.bench.quality.baselines.neighbours import Ease, Inverted, ItemKNN
 from workers.bench.quality.baselines.popularity import AllTime, DecayedPopularity, LastDays
 from workers.bench.quality.baselines.sequence import SASRec
 from workers.bench.quality.baselines.tuning import Tuned, tune
@@ -52,7 +52,7 @@ class LineUp:
     """Tunes and fits by name; what a baseline is made of is tuned first."""
 
     def __init__(self, data: Data, encode: Encode, validation: Validation, seed: int) -> None:
-        inverted: dict[tuple[Split, float], object] = {}
+        inverted: Inverted = {}
         families: Sequence[Family] = (
             AllTime(data),
             LastDays(data),
@@ -80,6 +80,9 @@ class LineUp:
     def _best(self, name: str, protocol: str, when: Split) -> Scorer:
         return self._family(name, protocol).fit(when, self._tune(name, protocol).params[protocol])
 
+    def _better_ease(self, protocol: str) -> str:
+        return max(("EASE", "EASE, recency"), key=lambda name: self._tune(name, protocol).ndcg[protocol])
+
     def _tune(self, name: str, protocol: str) -> Tuned:
         key = self._key(name, protocol)
         if key not in self._tuned:
@@ -95,7 +98,7 @@ class LineUp:
                 raise ConfigurationError(f"there is no model {name!r}: choose from {', '.join(NAMES)}")
             self._families[key] = Blend(
                 self._data,
-                lambda when: [self._best(ease, protocol, when) for ease in ("EASE", "EASE, recency")],
+                lambda when: self._best(self._better_ease(protocol), protocol, when),
                 lambda when: self._best("content", protocol, when),
             )
         return self._families[key]

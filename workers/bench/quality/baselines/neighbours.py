@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from implicit.nearest_neighbours import CosineRecommender
 from implicit.utils import ParameterWarning
+from scipy import sparse  # type: ignore[import-untyped]
 from threadpoolctl import threadpool_limits
 
 from workers.bench.quality.baselines.base import Data, Params, Recency, histories, met, recency
@@ -25,6 +26,9 @@ RECENT = (
     {"items": 10.0},
     {"items": 30.0},
 )  # see Recency
+
+
+Inverted = dict[tuple[Split, float], tuple[Ints, Floats]]  # by split and penalty: what `ease` returns
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Ease:
     `known` holds what was inverted, for both sorts.
     """
 
-    def __init__(self, data: Data, *, recent: bool, known: dict[tuple[Split, float], tuple[Ints, Floats]]) -> None:
+    def __init__(self, data: Data, *, recent: bool, known: Inverted) -> None:
         self.name = "EASE, recency" if recent else "EASE"
         self._data, self._recent, self._known = data, recent, known
 
@@ -92,7 +96,7 @@ class Ease:
         return Weights(self._data, *self._known[key], recency(params))
 
 
-def ease(met_by: Any, penalty: float) -> tuple[Ints, Floats]:
+def ease(met_by: sparse.csr_matrix, penalty: float) -> tuple[Ints, Floats]:
     """Return items and the weights between them: B = I - P / diag(P), P = (X'X + penalty I)^-1."""
     users = np.asarray(met_by.sum(axis=0)).ravel()
     items = np.argsort(-users, kind="stable")[:ITEMS]

