@@ -77,11 +77,11 @@ def score(lists: Lists, cases: Cases, cold: Flags) -> Scores:
 
 def by_list(top: Ints, truth: Sequence[Ints]) -> tuple[Values, Values, Values]:
     """Return nDCG, recall and hit of each list (lists, K) against the items that came."""
-    hits = np.array([np.isin(row, came) for row, came in zip(top, truth, strict=True)]).reshape(top.shape)
+    hits = np.array([np.isin(row, came) for row, came in zip(top, truth, strict=True)]).reshape(-1, K)
     came = np.array([len(items) for items in truth], dtype=np.int64)
     discount = 1 / np.log2(np.arange(2, K + 2))
     best = np.cumsum(discount)[np.minimum(came, K) - 1]
-    return hits @ discount[: hits.shape[1]] / best, hits.sum(axis=1) / came, hits.any(axis=1).astype(float)
+    return hits @ discount / best, hits.sum(axis=1) / came, hits.any(axis=1).astype(float)
 
 
 def interval(values: Values, groups: Ints, seed: int) -> Interval | None:

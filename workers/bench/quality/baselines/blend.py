@@ -11,8 +11,6 @@ from workers.bench.quality.dataset import Floats
 from workers.bench.quality.protocols import Cases, Split
 from workers.bench.quality.ranking import Scorer
 
-PRIOR = 0.5  # events that every item is given, so that the logarithm of a rate is finite
-
 
 @dataclass(frozen=True)
 class Blended:
@@ -36,18 +34,13 @@ class Blended:
 
 @dataclass(frozen=True)
 class Popularity:
-    """Decayed counts against the largest: 1 at the top, lower elsewhere; or their logarithm, 0 at the top."""
+    """Decayed counts against the largest: 1 at the top, lower elsewhere."""
 
     counts: Decayed
-    logarithm: bool
 
     def scores(self, cases: Cases) -> Floats:
         """Scores (cases, items)."""
-        counts = self.counts.scores(cases) + np.float32(PRIOR)
-        share: Floats = counts / counts.max(axis=1, keepdims=True)
-        if self.logarithm:
-            np.log(share, out=share)
-        return share
+        return _by_largest(self.counts.scores(cases))
 
 
 class Blend:
@@ -57,15 +50,14 @@ class Blend:
 
     def __init__(self, data: Data, ease: Callable[[Split], Scorer], content: Callable[[Split], Scorer]) -> None:
         self._data, self._ease, self._content = data, ease, content
-        self._parts: tuple[Split, Scorer, Scorer, dict[tuple[float, float], Scorer]] | None = None
+        self._parts: tuple[Split, Scorer, Scorer, dict[float, Scorer]] | None = None
 
     def grid(self) -> Sequence[Params]:
-        """Half-life of popularity, its form, and the weights."""
+        """Half-life of popularity, and the weights."""
         return [
-            {"half_life": days, "logarithm": log, "popularity": p, "content": c}
+            {"half_life": days, "popularity": p, "content": c}
             for days in (1.0, 7.0, 30.0)
-            for log, weights in ((0.0, (0.0, 0.3, 1.0)), (1.0, (0.03, 0.1, 0.3)))
-            for p in weights
+            for p in (0.0, 0.1, 0.3, 1.0, 3.0)
             for c in (0.0, 0.3, 1.0, 3.0)
             if p or days == 1.0
         ]
@@ -75,10 +67,10 @@ class Blend:
         if self._parts is None or self._parts[0] != when:
             self._parts = when, Remembering(self._ease(when)), Remembering(self._content(when)), {}
         _, ease, content, popularity = self._parts
-        form = params["half_life"], params["logarithm"]
-        if form not in popularity:
-            popularity[form] = Remembering(Popularity(Decayed(self._data, form[0]), logarithm=bool(form[1])))
-        return Blended(ease, popularity[form], content, params["popularity"], params["content"])
+        days = params["half_life"]
+        if days not in popularity:
+            popularity[days] = Remembering(Popularity(Decayed(self._data, days)))
+        return Blended(ease, popularity[days], content, params["popularity"], params["content"])
 
 
 def _by_largest(scores: Floats) -> Floats:
