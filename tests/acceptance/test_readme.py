@@ -132,11 +132,14 @@ def test_every_file_in_the_table_exists() -> None:
 
 
 def test_the_examples_from_top_to_bottom(shop: Shop) -> None:
-    first, second, lists, alteration = blocks("sql")
+    first, second, lists, staging, alteration = blocks("sql")
     shown_first, shown_second = (shown(block) for block in blocks("") if block.startswith(" rank"))
     check_first(by_psql(shop, first), shown_first)
     check_reasons(by_psql(shop, second), shown_second)
     check_lists(by_psql(shop, lists))
+    staged, versions = by_psql(shop, staging)
+    assert staged == [{"stage_model": "2"}]
+    assert {row["kind"] for row in versions} == {"content", "learned"}
     assert by_psql(shop, alteration)[0][0]["users_to_recompute"] == "2"
 
     store, select = blocks("python")
