@@ -43,6 +43,9 @@ def quality(
     protocol: Protocol = Protocol.BOTH,
     models: Annotated[str, typer.Option(help="Names, separated by semicolons.")] = "all",
     repeat: Annotated[bool, typer.Option("--repeat", help="Live: what a user has met may come again.")] = False,
+    retrain_every: Annotated[
+        float | None, typer.Option(min=0.01, help="Live: train on after so many days (default: never).")
+    ] = None,
     live_events: Annotated[int, typer.Option(min=1, help="Test events that are foreseen; all are inserted.")] = 6000,
     users: Annotated[int | None, typer.Option(min=1, help="Users in the fixed protocol (default: all).")] = None,
     seed: int = 0,
@@ -56,7 +59,13 @@ def quality(
     """
     module = "workers.bench.quality"
     plan = load_extra(f"{module}.harness:make_plan", "dev")(
-        str(protocol), models, repeat=repeat, live_events=live_events, users=users, seed=seed
+        str(protocol),
+        models,
+        repeat=repeat,
+        retrain_every=retrain_every,
+        live_events=live_events,
+        users=users,
+        seed=seed,
     )
     if dataset is not None:
         if interactions or items or history:

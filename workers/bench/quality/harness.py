@@ -32,6 +32,7 @@ class Plan:
     protocols: Sequence[str]
     models: Sequence[str]
     repeat: bool
+    retrain_every: float | None  # days of the test period after which our model learns on; None: never
     live_events: int | None  # of the test period that are asked for; all of them happen
     users: int | None  # that are asked for in the fixed protocol
     seed: int
@@ -52,7 +53,14 @@ class Outcome:
 
 
 def make_plan(
-    protocol: str, models: str, *, repeat: bool, live_events: int | None, users: int | None, seed: int
+    protocol: str,
+    models: str,
+    *,
+    repeat: bool,
+    retrain_every: float | None,
+    live_events: int | None,
+    users: int | None,
+    seed: int,
 ) -> Plan:
     """From the command line: protocol fixed, live or both; models all, or names separated by semicolons."""
     every = (*NAMES, CONTENT, OURS)
@@ -60,7 +68,15 @@ def make_plan(
     for name in names:
         if name not in every:
             raise ConfigurationError(f"there is no model {name!r}: choose from {'; '.join(every)}")
-    return Plan(PROTOCOLS if protocol == "both" else (protocol,), names, repeat, live_events, users, seed)
+    return Plan(
+        protocols=PROTOCOLS if protocol == "both" else (protocol,),
+        models=names,
+        repeat=repeat,
+        retrain_every=retrain_every,
+        live_events=live_events,
+        users=users,
+        seed=seed,
+    )
 
 
 def run(settings: Settings, dataset: Dataset, plan: Plan) -> list[Outcome]:
@@ -105,7 +121,12 @@ class Comparison:
         names = [name for name in (CONTENT, OURS) if name in self._plan.models]
         if not names:
             return
-        how = ours.Plan(repeat=self._plan.repeat, training={"seed": self._plan.seed}, models=names)
+        how = ours.Plan(
+            repeat=self._plan.repeat,
+            retrain_days=self._plan.retrain_every,
+            training={"seed": self._plan.seed},
+            models=names,
+        )
         with _stages() as show:
             for answer in ours.answers(self._settings, self._dataset, self._test, self._cases, self._cold, how, show):
                 cases = self._cases[answer.protocol]

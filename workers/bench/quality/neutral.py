@@ -14,6 +14,7 @@ MAX_CATEGORIES = 50  # distinct values that a column may have and be categorical
 CATEGORY_SHARE = 0.05
 LONGEST_CATEGORY = 40  # letters on average; longer is text
 
+LATEST = 8e9  # seconds since 1970, in the 23rd century: larger numbers are not seconds
 UNIX_EPOCH = pd.Timestamp(0, tz="UTC")
 
 
@@ -37,8 +38,15 @@ def read_neutral(
         if column not in attributes:
             raise _wrong(items, column, "there is no such column", f"choose from {', '.join(attributes)}")
     roles = _roles(attributes, given)
+    if not roles.text + roles.categorical:
+        raise ConfigurationError(
+            f"{items} has numbers alone: add a column that describes an item, or name one by --text or --categorical"
+        )
     attributes = attributes.assign(**{c: _numbers(items, attributes[c]) for c in roles.numeric})
     changes = None if history is None else _read_history(history, roles)
+    for file, keys in ((interactions, events.item_id), (history, None if changes is None else changes.item_id)):
+        if file is not None and keys is not None:
+            _check_known(file, keys, items, attributes.index)
     return make_dataset(interactions.stem, events, attributes, roles, changes)
 
 
@@ -58,6 +66,8 @@ def _read_interactions(file: Path) -> pd.DataFrame:
 def _read_items(file: Path) -> pd.DataFrame:
     frame = _read(file, ("item_id",))
     keys = _keys(file, frame.item_id)
+    if keys.empty:
+        raise ConfigurationError(f"{file} has no rows: give one for each item")
     if keys.duplicated().any():
         raise _wrong(file, "item_id", f"{keys[keys.duplicated()].iloc[0]!r} is there twice", "keep one row an item")
     attributes = frame.drop(columns="item_id").set_index(pd.Index(keys, name="item_id"))
@@ -100,21 +110,36 @@ def _read_csv(file: Path) -> pd.DataFrame:
 def _keys(file: Path, column: pd.Series) -> pd.Series:
     if column.isna().any():
         raise _wrong(file, column.name, f"row {_first(column.isna())} has no value", "leave such rows out")
+    if pd.api.types.is_float_dtype(column) and (column % 1 == 0).all():
+        column = column.astype("int64")  # a column of integers that once had gaps
     return column.astype(str)
+
+
+def _check_known(file: Path, keys: pd.Series, items: Path, known: pd.Index) -> None:
+    unknown = ~keys.isin(known)
+    if unknown.any():
+        row = _first(unknown)
+        raise _wrong(
+            file,
+            "item_id",
+            f"row {row}: there is no item {keys.iloc[row - 1]!r} in {items} ({keys[unknown].nunique()} such items)",
+            "add them there, or leave their rows out",
+        )
 
 
 def _times(file: Path, column: pd.Series) -> pd.Series:
     """Microseconds since 1970; numbers are seconds, times without a zone are UTC."""
     if pd.api.types.is_numeric_dtype(column):
-        times = pd.to_datetime(column, unit="s", utc=True, errors="coerce")
+        times = pd.to_datetime(column.where(column.abs() < LATEST), unit="s", utc=True)
     else:
         times = pd.to_datetime(column, utc=True, errors="coerce", format=None if _is_time(column) else "ISO8601")
     if times.isna().any():
         row = _first(times.isna())
+        value = column.iloc[row - 1]
         raise _wrong(
             file,
             column.name,
-            f"row {row}: {column.iloc[row - 1]!r} is no time",
+            f"row {row} has no time" if pd.isna(value) else f"row {row}: {str(value)!r} is no time",
             "write it as 2024-05-01T12:00:00Z, or as seconds since 1970",
         )
     return (times - UNIX_EPOCH) // pd.Timedelta(1, "us")
