@@ -26,7 +26,8 @@ class Factors:
     def scores(self, cases: Cases) -> Floats:
         """Scores (cases, items)."""
         past = histories(self.data, cases, Recency())
-        users = self.model.recalculate_user(np.arange(len(cases)), past)
+        with threadpool_limits(1, "blas"):
+            users = self.model.recalculate_user(np.arange(len(cases)), past)
         scores: Floats = users @ self.model.item_factors.T
         return scores
 
@@ -45,14 +46,15 @@ class IALS:
 
     def fit(self, when: Split, params: Params) -> Scorer:
         """Alternate."""
-        model = AlternatingLeastSquares(
-            factors=int(params["factors"]),
-            alpha=params["alpha"],
-            regularization=params["penalty"],
-            iterations=ITERATIONS,
-            num_threads=1,
-            random_state=self._seed,
-        )
+        # implicit warns of a BLAS with threads of its own already when a model is made
         with threadpool_limits(1, "blas"):
+            model = AlternatingLeastSquares(
+                factors=int(params["factors"]),
+                alpha=params["alpha"],
+                regularization=params["penalty"],
+                iterations=ITERATIONS,
+                num_threads=1,
+                random_state=self._seed,
+            )
             model.fit(met(self._data, when), show_progress=False)
         return Factors(self._data, model)
