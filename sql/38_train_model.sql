@@ -1,0 +1,143 @@
+-- Training a model version: what a worker reads for it, and storing what came of it.
+
+create or replace function dynrec._training_begins(model int)
+returns table (recommender text, recommender_id int, base_model_id int, parent_model_id int, data_until timestamptz, options jsonb, exclude_seen boolean)
+language plpgsql
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  m dynrec_data.model_version;
+begin
+  update dynrec_data.model_version v set state = 'training', error = null
+  where v.id = model and v.kind = 'learned' and v.state in ('staged', 'training', 'failed') returning v.* into m;
+  if not found then
+    perform dynrec._reject('not a model version that waits for its training', model::text, 'Stage one with dynrec.stage_model.');
+  end if;
+  return query
+    select r.name, r.id, m.base_model_id, m.parent_model_id, m.data_until, m.options, (r.options ->> 'exclude_seen')::boolean
+    from dynrec_data.recommender r where r.id = m.recommender_id;
+end
+$$;
+comment on function dynrec._training_begins(int) is 'Internal. A worker begins to train a staged model (again, if it was killed before); what it has to know.';
+
+create or replace function dynrec._training_failed(model int, error text) returns void
+language sql
+set search_path from current
+as $$
+  update dynrec_data.model_version m set state = 'failed', error = _training_failed.error where m.id = model and m.state in ('staged', 'training')
+$$;
+comment on function dynrec._training_failed(int, text) is 'Internal. Training gave up; dynrec train can try the model again.';
+
+create or replace function dynrec._staged_models() returns table (model_id int)
+language sql stable
+set search_path from current
+as $$
+  select m.id from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id
+  where m.kind = 'learned' and m.state in ('staged', 'training') and not r.paused
+    -- towers read the content vectors of all items
+    and not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action = 'scan_items')
+    and not exists (select from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'item' and c.lane = 1)
+    -- whoever trains one holds its lock
+    and not exists (select from pg_locks l where l.locktype = 'advisory' and l.objsubid = 2
+      and l.database = (select d.oid from pg_database d where d.datname = current_database())
+      and l.classid::bigint = (hashtext('dynrec.train')::bigint & 4294967295) and l.objid::bigint = m.id)
+  order by m.id
+$$;
+comment on function dynrec._staged_models() is 'Internal. The models that nobody trains: staged, or left by a worker that was killed.';
+
+create or replace function dynrec._training_interactions(model int)
+returns table (user_id text, item_id text, kind text, value double precision, occurred_at timestamptz)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  m dynrec_data.model_version;
+begin
+  select v.* into strict m from dynrec_data.model_version v where v.id = model;
+  return query execute format('select i.* from dynrec_data.interactions_all_%s() i where i.occurred_at >= $1 and i.occurred_at < $2 order by i.occurred_at', m.recommender_id)
+    using coalesce(m.data_from, '-infinity'), m.data_until;
+end
+$$;
+comment on function dynrec._training_interactions(int) is 'Internal. The interactions that a model learns from, in the order of time.';
+
+create or replace function dynrec._training_items(model int) returns table (item_id text, embedding vector)
+language plpgsql stable
+set search_path from current
+as $$
+begin
+  return query select v.item_id, v.embedding from dynrec_data.item_vector v
+    where v.model_id = (select m.base_model_id from dynrec_data.model_version m where m.id = model) order by v.item_id;
+end
+$$;
+comment on function dynrec._training_items(int) is 'Internal. The items of the catalogue with their content vectors, which a model''s towers read.';
+
+create or replace function dynrec._training_kinds(model int) returns table (kind text, weight double precision)
+language sql stable
+set search_path from current
+as $$
+  select k.kind, k.weight from dynrec_data.interaction_kind k join dynrec_data.model_version m on m.recommender_id = k.recommender_id
+  where m.id = model order by k.kind
+$$;
+comment on function dynrec._training_kinds(int) is 'Internal. The declared kinds of interactions with their weights; "*" is every other kind.';
+
+create or replace function dynrec._model_artefacts(model int) returns table (name text, content bytea)
+language sql stable
+set search_path from current
+as $$ select a.name, a.content from dynrec_data.model_artefact a where a.model_id = model order by a.name $$;
+comment on function dynrec._model_artefacts(int) is 'Internal. The files of a trained model: safetensors, skops, JSON.';
+
+create or replace function dynrec._check_config(config jsonb, dimension int) returns void
+language plpgsql immutable
+set search_path from current
+as $$
+declare
+  fault text;
+begin
+  select f.what into fault from (values
+    ('dimension', (config ->> 'learned')::int + (config ->> 'content')::int + 1 = dimension and dimension between 3 and 2000),
+    ('heads', jsonb_array_length(config -> 'heads') between 2 and 10
+      and not exists (select from jsonb_array_elements(config -> 'heads') h where not (h ->> 'decay')::double precision between 0.001 and 1)),
+    ('gates', jsonb_array_length(config -> 'gates') = jsonb_array_length(config -> 'heads')
+      and not exists (select from jsonb_array_elements(config -> 'gates') g where jsonb_array_length(g) <> 25)),
+    ('mixture', jsonb_array_length(config -> 'mixture') = 5 and not exists (select from jsonb_array_elements(config -> 'mixture') x where jsonb_array_length(x) <> 25)),
+    ('bias_weight, popularity_weight, cold, repeat_base', not exists (
+      select from unnest(array['bias_weight', 'popularity_weight', 'cold', 'repeat_base']) k where jsonb_array_length(config -> k) is distinct from 25)),
+    ('kind_weights', config -> 'kind_weights' ? '*'),
+    ('value', (config #>> '{value,scale}')::double precision > 0 and config #>> '{value,mean}' is not null and config #>> '{value,slope}' is not null),
+    ('gap_edges, count_edges', jsonb_array_length(config -> 'gap_edges') = 4 and jsonb_array_length(config -> 'count_edges') = 4),
+    ('candidates', (config ->> 'candidates')::int between 1 and 1000),
+    ('exploration', (config ->> 'exploration')::double precision between 0 and 1)) f (what, holds)
+  where f.holds is not true limit 1;
+  if found then
+    perform dynrec._reject('config of a learned model: unusable ' || fault, left(config ->> split_part(fault, ',', 1), 200), 'It is what workers.learning makes; train again.');
+  end if;
+end
+$$;
+comment on function dynrec._check_config(jsonb, int) is 'Internal. Whether a config is one that the templates of learned models can be rendered with.';
+
+create or replace function dynrec._store_model(
+  model int, dimension int, config jsonb, metrics jsonb, report jsonb, artefact_names text[], artefacts bytea[]) returns void
+language plpgsql
+set search_path from current
+set lock_timeout = '10s'
+as $$
+declare
+  r dynrec_data.recommender;
+begin
+  perform dynrec._check_config(config, dimension);
+  update dynrec_data.model_version m
+  set state = 'backfilling', dimension = _store_model.dimension, config = _store_model.config, metrics = _store_model.metrics, report = _store_model.report,
+    stored_at = clock_timestamp(), refreshed_at = clock_timestamp()
+  where m.id = model and m.state = 'training';
+  if not found then
+    perform dynrec._reject('not a model version in training', model::text, 'Another worker has stored or dropped it.');
+  end if;
+  insert into dynrec_data.model_artefact (model_id, name, content) select model, a.name, a.content from unnest(artefact_names, artefacts) as a (name, content);
+  perform dynrec._create_partitions(model, dimension);
+  select x.* into r from dynrec_data.recommender x join dynrec_data.model_version m on m.recommender_id = x.id where m.id = model;
+  perform dynrec._begin_backfill(r, model);
+end
+$$;
+comment on function dynrec._store_model(int, int, jsonb, jsonb, jsonb, text[], bytea[]) is
+  'Internal. Stores a trained model with its artefacts and begins its backfill.';

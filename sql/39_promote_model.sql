@@ -1,0 +1,212 @@
+-- The life of a model version goes on: complete in the shadow, promoted, rolled back, retired; and which one answers a read.
+
+create or replace function dynrec._finish_backfills() returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  finished bigint;
+begin
+  update dynrec_data.model_version m set state = 'shadow'
+  where m.state = 'backfilling'
+    and not exists (select from dynrec_data.task t where t.recommender_id = m.recommender_id and t.action in ('scan_derived', 'fill_users', 'popularity'))
+    and not exists (select from dynrec_data.change c where c.recommender_id = m.recommender_id and c.kind in ('derived', 'user') and c.lane = 1)
+    and not exists (select from dynrec_data.lease l where l.recommender_id = m.recommender_id and l.kind in ('derived', 'user') and l.lane = 1)
+    and (dynrec._has_vector_index(m.id) or not exists (select from dynrec_data.item_vector v where v.model_id = m.id));
+  get diagnostics finished = row_count;
+  perform dynrec.promote_model(r.name, m.id)
+  from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id
+  where m.state = 'shadow' and m.options -> 'promote' = 'true' and m.id > r.active_model_id and not dynrec._loses(m);
+  return finished;
+end
+$$;
+comment on function dynrec._finish_backfills() is
+  'Internal. Model versions whose items and users are all there, with their index, answer in the shadow from now on; those that were to be promoted are, unless they lost.';
+
+create or replace function dynrec._has_vector_index(model int) returns boolean
+language sql stable
+set search_path from current
+as $$
+  select exists (select from pg_class c join pg_index i on i.indexrelid = c.oid
+    where c.relname = format('item_vector_%s_hnsw', model) and c.relnamespace = 'dynrec_data'::regnamespace and i.indisvalid)
+$$;
+comment on function dynrec._has_vector_index(int) is 'Internal. Whether the HNSW index of a model version stands.';
+
+create or replace function dynrec._loses(m dynrec_data.model_version) returns boolean
+language sql immutable
+set search_path from current
+as $$
+  select coalesce((m.metrics #>> '{active,ndcg_at_10}')::double precision > (m.metrics ->> 'ndcg_at_10')::double precision, false)
+$$;
+comment on function dynrec._loses(dynrec_data.model_version) is
+  'Internal. Whether a model foresaw the newest period worse than the model that was active when it was trained.';
+
+create or replace function dynrec.promote_model(recommender text, model_version int default null, force boolean default false) returns int
+language plpgsql
+set search_path from current
+set lock_timeout = '10s'
+as $$
+#variable_conflict use_variable
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+  m dynrec_data.model_version;
+begin
+  select x.* into r from dynrec_data.recommender x where x.id = r.id for update;
+  select x.* into m from dynrec_data.model_version x
+  where x.recommender_id = r.id and case when model_version is null then x.state = 'shadow' else x.id = model_version end
+  order by x.id desc limit 1;
+  if m.id is null then
+    perform dynrec._reject('no model version to promote', model_version::text, format(
+      'Stage and train one: dynrec train %s. There are: %s.', quote_literal(recommender),
+      (select string_agg(format('%s (%s)', x.id, x.state), ', ' order by x.id) from dynrec_data.model_version x where x.recommender_id = r.id)));
+  elsif m.state = 'active' then
+    return m.id;
+  elsif m.state not in ('shadow', 'standby') then
+    perform dynrec._reject(format('model version %s cannot answer yet or any more: it is %s', m.id, m.state), m.id::text,
+      case m.state when 'backfilling' then 'Wait for its backfill: see dynrec.model_versions.' else 'Train another one: dynrec train.' end);
+  elsif not force and dynrec._loses(m) then
+    perform dynrec._reject(format('model version %s loses against the active one on the newest period: nDCG@10 %s against %s',
+      m.id, m.metrics ->> 'ndcg_at_10', m.metrics #>> '{active,ndcg_at_10}'), m.id::text, 'Train with more data, or promote it all the same with force => true.');
+  end if;
+  perform dynrec._activate(r, m);
+  return m.id;
+end
+$$;
+comment on function dynrec.promote_model(text, int, boolean) is
+  'Lets a model version answer (default: the newest in the shadow): items and users switch with the commit, nobody sees two spaces mixed. The one before stays up to date on standby. '
+  'Returns the number. Raises invalid_parameter_value if its backfill is not done, or if it lost against the active one in training and force is not given.';
+
+create or replace function dynrec._activate(r dynrec_data.recommender, m dynrec_data.model_version) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  update dynrec_data.model_version x set state = 'standby' where x.id = r.active_model_id;
+  update dynrec_data.model_version x set state = 'active' where x.id = m.id;
+  update dynrec_data.recommender x
+  set active_model_id = m.id, content_model_id = case m.kind when 'content' then m.id else x.content_model_id end where x.id = r.id;
+  insert into dynrec_data.model_activation (recommender_id, activated_at, model_id) values (r.id, clock_timestamp(), m.id);
+  if m.kind = 'content' and m.id <> r.content_model_id then
+    -- changes of items are encoded by it first from now on; what was encoded for the other is given up, and claimed again
+    delete from dynrec_data.lease l where l.recommender_id = r.id and l.kind in ('item', 'derived');
+    perform dynrec._generate(r.id);
+  end if;
+  -- of the models before, the last can be rolled back to; content spaces may be bases of others
+  insert into dynrec_data.task (recommender_id, action, entity)
+  select r.id, 'retire', x.id::text from dynrec_data.model_version x
+  where x.recommender_id = r.id and x.kind = 'learned' and x.state = 'standby' and x.id <> r.active_model_id;
+end
+$$;
+comment on function dynrec._activate(dynrec_data.recommender, dynrec_data.model_version) is 'Internal. Switches a recommender to a model version.';
+
+create or replace function dynrec.rollback_model(recommender text) returns int
+language plpgsql
+set search_path from current
+set lock_timeout = '10s'
+as $$
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+  m dynrec_data.model_version;
+begin
+  select x.* into r from dynrec_data.recommender x where x.id = r.id for update;
+  select x.* into m from dynrec_data.model_activation a join dynrec_data.model_version x on x.id = a.model_id
+  where a.recommender_id = r.id and x.state = 'standby' order by a.activated_at desc limit 1;
+  if m.id is null then
+    perform dynrec._reject('no model version to go back to', recommender, 'Only one that answered before and is on standby can: see dynrec.model_versions.');
+  end if;
+  perform dynrec._activate(r, m);
+  return m.id;
+end
+$$;
+comment on function dynrec.rollback_model(text) is
+  'Goes back to the model version that answered before, at once: it has been kept up to date. Returns its number.';
+
+create or replace function dynrec.retire_model(recommender text, model_version int) returns void
+language plpgsql
+set search_path from current
+set lock_timeout = '10s'
+as $$
+#variable_conflict use_variable
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+  m dynrec_data.model_version;
+  needed_by int;
+begin
+  select x.* into m from dynrec_data.model_version x where x.recommender_id = r.id and x.id = model_version for update;
+  if m.id is null then
+    perform dynrec._reject('no such model version', model_version::text, format('There are: %s.',
+      (select string_agg(x.id::text, ', ' order by x.id) from dynrec_data.model_version x where x.recommender_id = r.id)));
+  elsif m.state = 'active' or m.id = r.content_model_id then
+    perform dynrec._reject('the model version is in use', model_version::text, 'Promote another one first; the content space of a recommender stays.');
+  end if;
+  select x.id into needed_by from dynrec_data.model_version x where x.base_model_id = m.id and (dynrec._is_live(x) or x.state in ('staged', 'training')) limit 1;
+  if found then
+    perform dynrec._reject(format('model version %s is made of its vectors', needed_by), model_version::text, format('Retire %s first.', needed_by));
+  end if;
+  perform dynrec._retire(m);
+end
+$$;
+comment on function dynrec.retire_model(text, int) is
+  'Gives up a model version: its partitions, history and artefacts go, its row stays. Reads as of a moment at which it answered are no longer possible.';
+
+create or replace function dynrec._retire(m dynrec_data.model_version) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  update dynrec_data.model_version x set state = 'retired' where x.id = m.id;
+  delete from dynrec_data.model_artefact a where a.model_id = m.id;
+  if dynrec._is_live(m) then
+    perform dynrec._generate(m.recommender_id);
+    perform dynrec._drop_model_functions(m.id);
+    execute format('drop table dynrec_data.item_vector_%1$s, dynrec_data.user_vector_%1$s', m.id);
+    delete from dynrec_data.item_vector_history h where h.model_id = m.id;
+    delete from dynrec_data.user_vector_history h where h.model_id = m.id;
+  end if;
+end
+$$;
+comment on function dynrec._retire(dynrec_data.model_version) is 'Internal. Drops what a model version has and keeps its row.';
+
+create or replace function dynrec._drop_model_functions(model int) returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+  generated regprocedure;
+begin
+  for generated in
+    select p.oid::regprocedure from pg_proc p where p.pronamespace = 'dynrec_data'::regnamespace and p.proname ~ format('_m%s$', model)
+  loop
+    execute format('drop function %s', generated);
+  end loop;
+end
+$$;
+comment on function dynrec._drop_model_functions(int) is 'Internal. Drops the generated functions of a model version.';
+
+create or replace function dynrec._answering(r dynrec_data.recommender, as_of timestamptz, model_version int) returns dynrec_data.recommender
+language plpgsql stable
+set search_path from current
+as $$
+#variable_conflict use_variable
+declare
+  m dynrec_data.model_version;
+begin
+  if model_version is null and as_of is null then
+    return r;
+  end if;
+  select x.* into m from dynrec_data.model_version x
+  where x.recommender_id = r.id and x.id = coalesce(model_version, (
+    select a.model_id from dynrec_data.model_activation a where a.recommender_id = r.id and a.activated_at <= as_of order by a.activated_at desc limit 1), r.active_model_id);
+  if m.id is null then
+    perform dynrec._reject('no such model version', model_version::text, format('There are: %s.',
+      (select string_agg(x.id::text, ', ' order by x.id) from dynrec_data.model_version x where x.recommender_id = r.id)));
+  elsif m.state not in ('shadow', 'active', 'standby') then
+    perform dynrec._reject(format('model version %s has no vectors to answer with: it is %s', m.id, m.state), m.id::text,
+      'Choose one that is active, on standby or in the shadow: see dynrec.model_versions.');
+  end if;
+  r.active_model_id := m.id;
+  return r;
+end
+$$;
+comment on function dynrec._answering(dynrec_data.recommender, timestamptz, int) is
+  'Internal. The recommender as it answers by a model version: the one given, the one that answered at as_of, or the active one.';
