@@ -53,12 +53,12 @@ class Blend:
         self._parts: tuple[Split, Scorer, Scorer, dict[float, Scorer]] | None = None
 
     def grid(self) -> Sequence[Params]:
-        """Half-life of popularity, and the weights."""
+        """Half-life of popularity, and the weights. Larger ones fit one window and fail on the next: a weaker opponent."""
         return [
             {"half_life": days, "popularity": p, "content": c}
             for days in (1.0, 7.0, 30.0)
-            for p in (0.0, 0.1, 0.3, 1.0, 3.0)
-            for c in (0.0, 0.3, 1.0, 3.0)
+            for p in (0.0, 0.1, 0.3, 1.0)
+            for c in (0.0, 0.3, 1.0)
             if p or days == 1.0
         ]
 

@@ -80,16 +80,16 @@ class SASRec:
     def fit(self, when: Split, params: Params) -> Scorer:
         """Train, keeping what there is after fewer epochs."""
         if (when, params["epochs"]) not in self._known:
-            self._train(when, params["epochs"])
+            self._train(when)
         return self._known[when, params["epochs"]]
 
-    def _train(self, when: Split, epochs: float) -> None:
+    def _train(self, when: Split) -> None:
         torch.manual_seed(self._seed)
         rng = np.random.default_rng(self._seed)
         network = Network(self._data.items)
         optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
         sequences = _sequences(self._data, when)
-        for epoch in range(1, int(epochs) + 1):
+        for epoch in range(1, int(max(EPOCHS)) + 1):
             network.train()
             for rows in _shuffled(sequences, rng):
                 optimizer.zero_grad(set_to_none=True)
