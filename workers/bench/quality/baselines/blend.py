@@ -53,7 +53,7 @@ class Blend:
         self._parts: tuple[Split, Scorer, Scorer, dict[float, Scorer]] | None = None
 
     def grid(self) -> Sequence[Params]:
-        """Half-life of popularity, and the weights. Larger ones fit one window and fail on the next: a weaker opponent."""
+        """Half-life of popularity, and the weights: larger ones fit one window and fail on the next."""
         return [
             {"half_life": days, "popularity": p, "content": c}
             for days in (1.0, 7.0, 30.0)
