@@ -1,4 +1,4 @@
-"""The known data sets. Where they come from, and their licences: docs/benchmarks.md."""
+"""The known data sets. Where they come from, and their licences: docs/quality.md."""
 
 from importlib.resources import as_file, files
 from pathlib import Path
