@@ -55,8 +55,16 @@ def apply(cursor: Cursor[Any], folder: Path, vector_schema: str) -> None:
 def remove(cursor: Cursor[Any]) -> None:
     """Drop all recommenders and schema dynrec; DependentObjectsError if objects outside use something in it."""
     _call_if_there(cursor, "dynrec._drop_all_recommenders()")
-    catalog.drop(cursor, catalog.objects(cursor).values())
+    withdraw(cursor)
     cursor.execute("drop schema if exists dynrec")
+
+
+def withdraw(cursor: Cursor[Any]) -> None:
+    """Drop what is in schema dynrec, and leave the recommenders, whose triggers go on; errors as of `remove`.
+
+    The next `apply` brings it back, of this version or of another.
+    """
+    catalog.drop(cursor, catalog.objects(cursor).values())
 
 
 def _wanted(cursor: Cursor[Any], folder: Path) -> dict[str, catalog.CodeObject]:

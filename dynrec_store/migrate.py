@@ -73,7 +73,9 @@ def upgrade(url: str, *, sql_folder: Path | None = None) -> tuple[State, State]:
 def downgrade(url: str, revision: str = "base") -> None:
     """Take the tables back to a revision. `base` removes everything: recommenders, vectors, both schemas.
 
-    The extension vector stays. Raises DependentObjectsError if a user's object uses schema dynrec.
+    At another revision schema dynrec is empty until the version of dynrec_store that belongs to it migrates; changes
+    are captured meanwhile. The extension vector stays. Raises DependentObjectsError if a user's object uses schema
+    dynrec.
     """
     with _transaction(url) as connection:
         cursor = _cursor(connection)
@@ -83,6 +85,7 @@ def downgrade(url: str, revision: str = "base") -> None:
         if revision == "base":
             code.remove(cursor)
         else:
+            code.withdraw(cursor)  # views stand on columns that may go
             cursor.execute("delete from dynrec_data.code")  # so that the next upgrade applies sql/ again
         command.downgrade(_config(connection), revision)
         if revision == "base":

@@ -50,7 +50,15 @@ GO_BACK_TO_CONTENT = """
     do $$
     declare
       lost record;
+      generated regprocedure;
     begin
+      -- functions of model versions, which 0001 does not know
+      for generated in
+        select p.oid::regprocedure from pg_proc p
+        where p.pronamespace = 'dynrec_data'::regnamespace and p.proname ~ '_m[0-9]+$'
+      loop
+        execute format('drop function %s', generated);
+      end loop;
       update dynrec_data.recommender set active_model_id = content_model_id;
       update dynrec_data.model_version m set state = 'active'
       from dynrec_data.recommender r where r.content_model_id = m.id;
