@@ -49,8 +49,12 @@ $$;
 comment on function dynrec._merged_rates(double precision[], timestamptz, double precision[], timestamptz) is
   'Internal. The sum of two sets of rates, as at the later of their times; null if one is missing.';
 
-create or replace function dynrec._event_rates(age double precision) returns double precision[]
-language sql immutable parallel safe
+create or replace function dynrec._rate_sums() returns text
+language sql immutable
 set search_path from current
-as $$ select array_agg(dynrec._decay(age, h.half_life) order by h.slot) from unnest(dynrec._rate_half_lives()) with ordinality as h (half_life, slot) $$;
-comment on function dynrec._event_rates(double precision) is 'Internal. What one interaction of that age (seconds) adds to each of the rates.';
+as $$
+  select format('array[%s]', string_agg(format('sum(e.wanted * dynrec._decay(e.age, (dynrec._rate_half_lives())[%s]))', h.slot), ', ' order by h.slot))
+  from unnest(dynrec._rate_half_lives()) with ordinality as h (half_life, slot)
+$$;
+comment on function dynrec._rate_sums() is
+  'Internal. The aggregate that makes rates of interactions e: e.wanted is what each counts (1, or 0 for kinds without positive weight; less for one taken back), e.age seconds.';

@@ -124,21 +124,18 @@ create or replace function dynrec._user_publisher_ends() returns text
 language sql immutable
 as $template$ select $body$
   counted as materialized (
-    select t.item_id, max(t.occurred_at) as reference_time, min(t.occurred_at) as first_met_at,
-      sum(t.sign * t.weight * dynrec._decay(t.age, {trending_half_life})) as score, sum(t.sign) as event_count,
-      case when {has_learned} then array[
-        sum(t.sign * t.wanted * dynrec._decay(t.age, (dynrec._rate_half_lives())[1])), sum(t.sign * t.wanted * dynrec._decay(t.age, (dynrec._rate_half_lives())[2])),
-        sum(t.sign * t.wanted * dynrec._decay(t.age, (dynrec._rate_half_lives())[3])), sum(t.sign * t.wanted * dynrec._decay(t.age, (dynrec._rate_half_lives())[4])),
-        sum(t.sign * t.wanted * dynrec._decay(t.age, (dynrec._rate_half_lives())[5]))] end as rates
+    select e.item_id, max(e.occurred_at) as reference_time, min(e.occurred_at) as first_met_at,
+      sum(e.sign * e.weight * dynrec._decay(e.age, {trending_half_life})) as score, sum(e.sign) as event_count,
+      case when {has_learned} then {rate_sums} end as rates
     from (
-      select c.*, dynrec_data.kind_weight_{id}(c.kind, c.value) as weight, (dynrec_data.kind_weight_{id}(c.kind, 1) > 0)::int as wanted,
+      select c.*, dynrec_data.kind_weight_{id}(c.kind, c.value) as weight, c.sign * (dynrec_data.kind_weight_{id}(c.kind, 1) > 0)::int as wanted,
         dynrec._age(max(c.occurred_at) over (partition by c.item_id), c.occurred_at) as age
       from (
         select u.item_id, u.event_kind as kind, u.value, least(u.occurred_at, now()) as occurred_at, case u.op when 'insert' then 1 else -1 end as sign
         from used u where u.op <> 'refresh'
       ) c
-    ) t
-    group by t.item_id
+    ) e
+    group by e.item_id
   ), popularity as (
     -- in key order, so that two publishes never wait for each other in a circle
     insert into dynrec_data.item_popularity as p (recommender_id, item_id, score, event_count, reference_time, first_met_at, key, rates, rate_keys)

@@ -98,7 +98,7 @@ as $$
     || array[({bias_weight})[context]]::vector
   from (select {gates} as by_head) gate
 $$;
-create or replace function dynrec_data.query_m{model}(for_user text, out query vector, out context int, out events bigint)
+create or replace function dynrec_data.query_m{model}(for_user text, out query vector, out context int)
 language plpgsql stable
 set search_path from current
 set plan_cache_mode = 'force_generic_plan'
@@ -108,6 +108,7 @@ declare
   stored dynrec_data.user_vector_{model};
   event record;
   folded record;  -- sums, weights
+  events bigint;
   turns bigint;
   latest timestamptz;
 begin
@@ -145,7 +146,7 @@ begin
   end if;
 end
 $$;
-create or replace function dynrec_data.query_known_m{model}(for_user text, known_at timestamptz, out query vector, out context int, out events bigint)
+create or replace function dynrec_data.query_known_m{model}(for_user text, known_at timestamptz, out query vector, out context int)
 language plpgsql stable
 set search_path from current
 as $$
@@ -156,9 +157,8 @@ begin
   select array_agg(i.item_id) as item_ids, array_agg(i.kind) as kinds, array_agg(i.value) as event_values,
     array_agg(i.occurred_at) as times, max(i.occurred_at) as latest, count(*) as events into event
   from dynrec_data.interactions_known_m{model}(for_user, known_at) i where i.occurred_at <= known_at;
-  events := event.events;
-  context := dynrec_data.context_m{model}(case when event.latest is not null then dynrec._age(known_at, event.latest) end, events);
-  if events > 0 then
+  context := dynrec_data.context_m{model}(case when event.latest is not null then dynrec._age(known_at, event.latest) end, event.events);
+  if event.events > 0 then
     select f.* into folded from dynrec_data.fold_m{model}(event.item_ids, event.kinds, event.event_values, event.times, known_at) f;
     query := dynrec_data.asked_m{model}(folded.sums, folded.weights, context);
   end if;

@@ -8,14 +8,9 @@ returns table (item_id text, event_count bigint, rates double precision[])
 language sql stable
 set search_path from current
 as $$
-  select e.item_id, count(*), array[
-    sum(e.wanted * dynrec._decay(dynrec._age(known_at, e.occurred_at), (dynrec._rate_half_lives())[1])),
-    sum(e.wanted * dynrec._decay(dynrec._age(known_at, e.occurred_at), (dynrec._rate_half_lives())[2])),
-    sum(e.wanted * dynrec._decay(dynrec._age(known_at, e.occurred_at), (dynrec._rate_half_lives())[3])),
-    sum(e.wanted * dynrec._decay(dynrec._age(known_at, e.occurred_at), (dynrec._rate_half_lives())[4])),
-    sum(e.wanted * dynrec._decay(dynrec._age(known_at, e.occurred_at), (dynrec._rate_half_lives())[5]))]
+  select e.item_id, count(*), {rate_sums}
   from (
-    select i.item_id, i.occurred_at, (dynrec_data.kind_weight_{id}(i.kind, 1) > 0)::int as wanted
+    select i.item_id, dynrec._age(known_at, i.occurred_at) as age, (dynrec_data.kind_weight_{id}(i.kind, 1) > 0)::int as wanted
     from dynrec_data.interactions_all_{id}() i where i.occurred_at <= known_at
   ) e
   group by e.item_id
@@ -35,7 +30,7 @@ as $$
   )
   select p.slot, p.item_id, p.rate from past p where p.place <= 50
   union all
-  select s.slot, p.item_id, p.rates[s.slot] * dynrec._decay(dynrec._age(dynrec._now(), p.reference_time), (dynrec._rate_half_lives())[s.slot])
+  select p.slot, p.item_id, p.rates[p.slot] * dynrec._decay(dynrec._age(dynrec._now(), p.reference_time), (dynrec._rate_half_lives())[p.slot])
   from (
     (select 1 as slot, p.* from dynrec_data.item_popularity p where p.recommender_id = {id} and p.rate_keys is not null order by p.rate_keys[1] desc limit 50)
     union all
@@ -46,7 +41,7 @@ as $$
     (select 4, p.* from dynrec_data.item_popularity p where p.recommender_id = {id} and p.rate_keys is not null order by p.rate_keys[4] desc limit 50)
     union all
     (select 5, p.* from dynrec_data.item_popularity p where p.recommender_id = {id} and p.rate_keys is not null order by p.rate_keys[5] desc limit 50)
-  ) p, lateral (select p.slot) s
+  ) p
   where known_at is null
 $$;
 create or replace function dynrec_data.ranked_m{model}(item_ids text[], query vector, context int, for_user text, tops double precision[], known_at timestamptz)

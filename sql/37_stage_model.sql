@@ -54,13 +54,13 @@ begin
     perform dynrec._reject(format('model version %s has that encoder already', staged), encoder, format('select dynrec.promote_model(%L, %s)', r.name, staged));
   end if;
   staged := dynrec._create_content_model(r.id, encoder, dynrec._encoder_dimension(encoder), 'backfilling');
-  perform dynrec._begin_backfill(r, staged);
+  perform dynrec._begin_backfill(r);
   return staged;
 end
 $$;
 comment on function dynrec._stage_encoder(dynrec_data.recommender, text) is 'Internal. A content model with another encoder, and its backfill.';
 
-create or replace function dynrec._begin_backfill(r dynrec_data.recommender, model int) returns void
+create or replace function dynrec._begin_backfill(r dynrec_data.recommender) returns void
 language plpgsql
 set search_path from current
 as $$
@@ -73,5 +73,5 @@ begin
   perform dynrec._notify_wake();
 end
 $$;
-comment on function dynrec._begin_backfill(dynrec_data.recommender, int) is
+comment on function dynrec._begin_backfill(dynrec_data.recommender) is
   'Internal. From now on the model''s vectors are kept up to date; those of all items and users are queued behind live changes.';

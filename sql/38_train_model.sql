@@ -136,7 +136,7 @@ begin
   insert into dynrec_data.model_artefact (model_id, name, content) select model, a.name, a.content from unnest(artefact_names, artefacts) as a (name, content);
   perform dynrec._create_partitions(model, dimension);
   select x.* into r from dynrec_data.recommender x join dynrec_data.model_version m on m.recommender_id = x.id where m.id = model;
-  perform dynrec._begin_backfill(r, model);
+  perform dynrec._begin_backfill(r);
 end
 $$;
 comment on function dynrec._store_model(int, int, jsonb, jsonb, jsonb, text[], bytea[]) is

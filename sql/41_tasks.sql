@@ -80,18 +80,14 @@ begin
       from dynrec_data.change c where c.recommender_id = {id} and c.kind = 'user' and c.op <> 'refresh'
     ), dated as (
       select e.*, p.reference_time, p.first_met_at, dynrec._age(p.reference_time, e.occurred_at) as age,
-        dynrec_data.kind_weight_{id}(e.kind, e.value) as weight, (dynrec_data.kind_weight_{id}(e.kind, 1) > 0)::int as wanted
+        dynrec_data.kind_weight_{id}(e.kind, e.value) as weight, e.sign * (dynrec_data.kind_weight_{id}(e.kind, 1) > 0)::int as wanted
       from event e join (
         select item_id, max(occurred_at) as reference_time, min(occurred_at) as first_met_at from event group by item_id
       ) p using (item_id)
     ), counted as (
-      select d.item_id, d.reference_time, d.first_met_at, sum(d.sign) as event_count,
-        sum(d.sign * d.weight * dynrec._decay(d.age, {trending_half_life})) as score,
-        case when {has_learned} then array[
-          sum(d.sign * d.wanted * dynrec._decay(d.age, (dynrec._rate_half_lives())[1])), sum(d.sign * d.wanted * dynrec._decay(d.age, (dynrec._rate_half_lives())[2])),
-          sum(d.sign * d.wanted * dynrec._decay(d.age, (dynrec._rate_half_lives())[3])), sum(d.sign * d.wanted * dynrec._decay(d.age, (dynrec._rate_half_lives())[4])),
-          sum(d.sign * d.wanted * dynrec._decay(d.age, (dynrec._rate_half_lives())[5]))] end as rates
-      from dated d group by d.item_id, d.reference_time, d.first_met_at
+      select e.item_id, e.reference_time, e.first_met_at, sum(e.sign) as event_count,
+        sum(e.sign * e.weight * dynrec._decay(e.age, {trending_half_life})) as score, case when {has_learned} then {rate_sums} end as rates
+      from dated e group by e.item_id, e.reference_time, e.first_met_at
     )
     insert into dynrec_data.item_popularity (recommender_id, item_id, score, event_count, reference_time, first_met_at, key, rates, rate_keys)
     select {id}, c.item_id, c.score, c.event_count, c.reference_time, c.first_met_at,

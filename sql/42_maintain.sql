@@ -76,10 +76,22 @@ end
 $$;
 comment on function dynrec._forget_old_history() is 'Internal. Deletes closed versions that ended before each recommender''s retention.';
 
+create or replace function dynrec._derive_again(recommender_id int) returns void
+language sql
+set search_path from current
+as $$
+  insert into dynrec_data.task (recommender_id, action)
+  select _derive_again.recommender_id, 'scan_derived'
+  where not exists (select from dynrec_data.task t where t.recommender_id = _derive_again.recommender_id and t.action = 'scan_derived')
+$$;
+comment on function dynrec._derive_again(int) is 'Internal. Queues all items for the models that read features which move with time.';
+
 create or replace function dynrec._maintain() returns void
 language plpgsql
 set search_path from current
 as $$
+declare
+  moving int[];
 begin
   if not pg_try_advisory_xact_lock(hashtext('dynrec.maintain'), 0) then
     return;
@@ -95,9 +107,8 @@ begin
       and m.refreshed_at < now() - (r.options ->> 'item_refresh')::interval
     returning m.recommender_id
   )
-  insert into dynrec_data.task (recommender_id, action)
-  select distinct d.recommender_id, 'scan_derived' from due d
-  where not exists (select from dynrec_data.task t where t.recommender_id = d.recommender_id and t.action = 'scan_derived');
+  select array_agg(distinct d.recommender_id) into moving from due d;
+  perform dynrec._derive_again(m) from unnest(moving) m;
   perform dynrec.stage_model(r.name, options => '{"promote": true}', continue_active => a.kind = 'learned')
   from dynrec_data.recommender r join dynrec_data.model_version a on a.id = r.active_model_id
   where r.interactions is not null and not r.paused and not exists (

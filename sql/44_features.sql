@@ -175,15 +175,10 @@ as $$
     $query$, '[wanted]', wanted), '[events]', case when r.interactions is null
       then 'select null::text as item_id, null::double precision as age, null::double precision[] as rates where false'
       else format($events$
-      select e.item_id, max(e.age) as age, array[
-        sum(case when e.wanted then dynrec._decay(e.age, (dynrec._rate_half_lives())[1]) else 0 end),
-        sum(case when e.wanted then dynrec._decay(e.age, (dynrec._rate_half_lives())[2]) else 0 end),
-        sum(case when e.wanted then dynrec._decay(e.age, (dynrec._rate_half_lives())[3]) else 0 end),
-        sum(case when e.wanted then dynrec._decay(e.age, (dynrec._rate_half_lives())[4]) else 0 end),
-        sum(case when e.wanted then dynrec._decay(e.age, (dynrec._rate_half_lives())[5]) else 0 end)] as rates
+      select e.item_id, max(e.age) as age, {rate_sums} as rates
       from (
         -- offset 0: the age is worked out once, not for each half-life
-        select i.item_id, dynrec._age(read_at, i.occurred_at) as age, dynrec_data.kind_weight_{id}(i.kind, 1) > 0 as wanted
+        select i.item_id, dynrec._age(read_at, i.occurred_at) as age, (dynrec_data.kind_weight_{id}(i.kind, 1) > 0)::int as wanted
         from %s i where i.occurred_at < read_at offset 0
       ) e group by e.item_id$events$, events) end)
 $$;

@@ -28,9 +28,11 @@ as $$
 declare
   closeness double precision[] := array_fill(0::double precision, array[cardinality(scores)]);
   open boolean[] := array_fill(true, array[cardinality(scores)]);
+  directions vector[];  -- of length 1, as those of a learned model are not
   chosen int[] := '{}';
   best int;
 begin
+  select array_agg(l2_normalize(v.embedding) order by v.position) into directions from unnest(vectors) with ordinality as v (embedding, position);
   while cardinality(chosen) < least(k, cardinality(scores)) loop
     select c.position into best
     from unnest(scores, closeness, open) with ordinality as c (score, close_to, is_open, position)
@@ -40,12 +42,12 @@ begin
     open[best] := false;
     select array_agg(case when cardinality(chosen) = 1 then v.similarity else greatest(v.close_to, v.similarity) end order by v.position) into closeness
     from (
-      select c.close_to, c.position, coalesce(-(c.embedding <#> vectors[best]), 0) as similarity
-      from unnest(vectors, closeness) with ordinality as c (embedding, close_to, position)
+      select c.close_to, c.position, coalesce(-(c.embedding <#> directions[best]), 0) as similarity
+      from unnest(directions, closeness) with ordinality as c (embedding, close_to, position)
     ) v;
   end loop;
   return chosen;
 end
 $$;
 comment on function dynrec._diversify(double precision[], vector[], int, double precision) is
-  'Internal. Positions of k candidates, chosen one by one by (1 - diversity) * score - diversity * (highest inner product with those chosen before).';
+  'Internal. Positions of k candidates, chosen one by one by (1 - diversity) * score - diversity * (highest cosine with those chosen before).';

@@ -75,7 +75,7 @@ begin
     from dynrec._nearest(r, query, n, excluded, filter, filter_args, as_of) c;
   end if;
   if diversity > 0 and cardinality(ids) > 0 then
-    chosen := dynrec._diversify(dynrec._relevance(scores, context), dynrec._vectors_of(r, ids, as_of), k, diversity);
+    chosen := dynrec._diversify(dynrec._relevance(r, scores), dynrec._vectors_of(r, ids, as_of), k, diversity);
     select array_agg(ids[c] order by p), array_agg(scores[c] order by p), array_agg(sources[c] order by p) into ids, scores, sources
     from unnest(chosen) with ordinality x (c, p);
   end if;
@@ -135,15 +135,16 @@ comment on function dynrec._learned_candidates(
   dynrec_data.recommender, vector, int, text, text, int, text[], text, jsonb, timestamptz, boolean) is
   'Internal. The n best of the candidates of a learned model: nearest by vector, popular with a half-life of 1, 7 or 30 days, and, with repeats, the items that the user met last.';
 
-create or replace function dynrec._relevance(scores double precision[], context int) returns double precision[]
-language sql immutable
+create or replace function dynrec._relevance(r dynrec_data.recommender, scores double precision[]) returns double precision[]
+language sql stable
 set search_path from current
 as $$
-  select case when context is null then scores else (
+  select case m.kind when 'content' then scores else (
     select array_agg(case when x.highest > x.lowest then (s - x.lowest) / (x.highest - x.lowest) else 1 end order by p)
     from unnest(scores) with ordinality u (s, p), (select max(v) as highest, min(v) as lowest from unnest(scores) v) x) end
+  from dynrec_data.model_version m where m.id = r.active_model_id
 $$;
-comment on function dynrec._relevance(double precision[], int) is
+comment on function dynrec._relevance(dynrec_data.recommender, double precision[]) is
   'Internal. Scores beside which a cosine counts: cosines as they are, those of a learned model stretched to 0 to 1.';
 
 create or replace function dynrec._excluded(r dynrec_data.recommender, exclude_items text[]) returns text[]

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
@@ -40,9 +42,21 @@ def working(what: str) -> Status:
     return _stderr().status(Text(f"{what} …"))
 
 
-def progress_console() -> Console:
-    """Where progress bars are drawn: standard error."""
-    return _stderr()
+@contextmanager
+def stages() -> Iterator[Callable[[str, float], None]]:
+    """A progress bar for each stage of some work; call what it yields with the stage and its share done (0 to 1)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=_stderr(), transient=True) as progress:
+
+        def show(stage: str, done: float) -> None:
+            if stage not in bars:
+                for earlier in bars.values():
+                    progress.update(earlier, completed=1.0)
+                bars[stage] = progress.add_task(stage, total=1.0)
+            progress.update(bars[stage], completed=done)
+
+        yield show
 
 
 def print_json(value: object) -> None:

@@ -1,15 +1,12 @@
 """dynrec train, models, promote, rollback."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dynrec_store.cli.options import DatabaseUrl, DataDir, Device, Json, LogFormat, LogLevel, settings_of
-from dynrec_store.cli.output import print_rows, progress_console, say, working
+from dynrec_store.cli.output import print_rows, say, stages, working
 from dynrec_store.cli.reading import Recommender, opened
 from dynrec_store.extras import load_extra
 from dynrec_store.logs import configure_logging
@@ -67,7 +64,7 @@ def train(
         options["promote"] = True
     run = load_extra("workers.learning.run:train", "worker")
     configure_logging(settings)
-    with target_database(settings) as url, _stages() as progress:
+    with target_database(settings) as url, stages() as progress:
         version = run(settings, url, recommender, options=options, continue_active=continue_active, progress=progress)
     say(f"model version {version} is trained; `dynrec models` shows its figures, and how far its backfill is")
 
@@ -99,20 +96,3 @@ def rollback(recommender: Recommender, database_url: DatabaseUrl = None, data_di
     with opened(settings_of(database_url=database_url, data_dir=data_dir)) as store, working("Going back"):
         version = store.rollback_model(recommender)
     say(f"model version {version} answers for {recommender!r}")
-
-
-@contextmanager
-def _stages() -> Iterator[Callable[[str, float], None]]:
-    """A progress bar for each stage, on standard error; call what it yields with the stage and its share done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    bars: dict[str, TaskID] = {}
-    with Progress(*columns, console=progress_console()) as progress:
-
-        def show(stage: str, done: float) -> None:
-            if stage not in bars:
-                for earlier in bars.values():
-                    progress.update(earlier, completed=1.0)
-                bars[stage] = progress.add_task(stage, total=1.0)
-            progress.update(bars[stage], completed=done)
-
-        yield show

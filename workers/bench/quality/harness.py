@@ -1,12 +1,9 @@
 """The whole comparison: baselines and dynrec_store, in the same cases."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
+from dynrec_store.cli.output import stages
 from dynrec_store.exceptions import ConfigurationError
 from dynrec_store.settings import Settings
 from workers.bench.quality import ours
@@ -127,7 +124,7 @@ class Comparison:
             training={"seed": self._plan.seed},
             models=names,
         )
-        with _stages() as show:
+        with stages() as show:
             for answer in ours.answers(self._settings, self._dataset, self._test, self._cases, self._cold, how, show):
                 cases = self._cases[answer.protocol]
                 scores = score(answer.lists, cases, self._cold)
@@ -152,18 +149,3 @@ class Comparison:
 
     def _encode(self, texts: Sequence[str]) -> Floats:
         return load_encoder(*ENCODER, self._settings).encode(texts)
-
-
-@contextmanager
-def _stages() -> Iterator[Callable[[str, float], None]]:
-    """A bar for each stage of a training, on stderr."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    bars: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-
-        def show(stage: str, done: float) -> None:
-            if stage not in bars:
-                bars[stage] = bar.add_task(f"dynrec: {stage}", total=1.0)
-            bar.update(bars[stage], completed=done)
-
-        yield show

@@ -142,11 +142,7 @@ class System:
         self._refreshed = now
         self.tell_time(now)
         with translated_errors():
-            self._connection.execute(
-                "insert into dynrec_data.task (recommender_id, action) "
-                "select distinct m.recommender_id, 'scan_derived' from dynrec_data.model_version m "
-                "where m.kind = 'learned' and m.state in ('shadow', 'active', 'standby')"
-            )
+            self._connection.execute("select dynrec._derive_again(id) from dynrec._recommender(%s)", [RECOMMENDER])
         self.settle()
 
     def _start_workers(self, now: int) -> None:

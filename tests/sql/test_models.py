@@ -1,0 +1,128 @@
+"""The life of a model version in SQL: what is refused, what is kept up to date, what schedules do."""
+
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+
+from tests.learned import backfill, derive, make_config, stage
+from tests.sql.shop import NOON, Event, Shop
+
+
+@pytest.fixture
+def events(shop: Shop) -> Shop:
+    shop.add_events(Event(f"u{n % 4}", str(1 + n % 9), NOON, "view") for n in range(20))
+    shop.drain()
+    return shop
+
+
+def state(shop: Shop, model: int) -> str:
+    return str(shop.value("select state from dynrec.model_versions where model_version = %s", [model]))
+
+
+def refused(shop: Shop, statement: LiteralString, message: str, *arguments: object) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=message):
+        shop.execute(statement, arguments)
+
+
+def test_nothing_is_promoted_before_its_backfill_is_done(events: Shop) -> None:
+    model = stage(events.connection)
+    assert state(events, model) == "backfilling"
+    refused(
+        events, "select dynrec.promote_model('shop', %s)", "cannot answer yet or any more: it is backfilling", model
+    )
+    refused(events, "select dynrec.promote_model('shop')", r"no model version to promote: null")
+    backfill(events.connection)
+    assert state(events, model) == "shadow"
+    assert events.value("select dynrec.promote_model('shop')") == model
+
+
+def test_what_lost_is_promoted_by_force_alone(events: Shop) -> None:
+    model = stage(events.connection, ndcg_at_10=0.1, active={"ndcg_at_10": 0.2})
+    backfill(events.connection)
+    refused(events, "select dynrec.promote_model('shop')", "loses against the active one .*: nDCG@10 0.1 against 0.2")
+    assert events.value("select dynrec.promote_model('shop', force => true)") == model
+
+
+def test_what_is_needed_cannot_be_retired(events: Shop) -> None:
+    model = stage(events.connection)
+    backfill(events.connection)
+    content = events.value("select content_model_id from dynrec_data.recommender")
+    refused(events, "select dynrec.retire_model('shop', %s)", "in use", content)
+    refused(events, "select dynrec.retire_model('shop', 99)", "no such model version: '99'")
+    events.execute("select dynrec.promote_model('shop')")
+    refused(events, "select dynrec.retire_model('shop', %s)", "in use", model)
+    events.execute("select dynrec.rollback_model('shop')")
+    events.execute("select dynrec.retire_model('shop', %s)", [model])
+    refused(events, "select dynrec.rollback_model('shop')", "no model version to go back to: 'shop'")
+
+
+def test_older_models_are_retired_when_another_is_promoted(events: Shop) -> None:
+    models = []
+    for seed in range(3):
+        models.append(stage(events.connection, make_config(seed)))
+        backfill(events.connection)
+        events.execute("select dynrec.promote_model('shop')")
+        events.drain()
+    assert [state(events, model) for model in models] == ["retired", "standby", "active"]
+    assert events.value("select to_regclass(%s) is null", [f"dynrec_data.item_vector_{models[0]}"])
+    refused(events, "select * from dynrec.recommend('shop', 'u1', by_model => %s)", "it is retired", models[0])
+
+
+def test_a_config_that_cannot_be_served_is_refused_whole(events: Shop) -> None:
+    broken_parts: list[dict[str, Any]] = [
+        {"gates": [[1.0] * 25]},
+        {"candidates": 0},
+        {"mixture": []},
+        {"value": {"mean": 0, "scale": 0, "slope": 0}},
+    ]
+    for broken in broken_parts:
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="config of a learned model: unusable"):
+            stage(events.connection, make_config(**broken))
+    assert events.value("select count(*) from dynrec_data.model_version where state = 'backfilling'") == 0
+
+
+def test_training_is_scheduled(events: Shop) -> None:
+    events.execute("select dynrec._maintain()")
+    assert events.value("select count(*) from dynrec.model_versions") == 1
+    events.execute("select * from dynrec.alter_recommender('shop', options => '{\"train_every\": \"1 day\"}')")
+    events.execute("select dynrec._maintain(); select dynrec._maintain()")
+    assert events.value("select count(*) from dynrec.model_versions where state = 'staged'") == 1
+    assert events.value("select count(*) from dynrec._staged_models()") == 1
+    refused(
+        events,
+        "select * from dynrec.alter_recommender('shop', options => '{\"train_every\": \"soon\"}')",
+        "train_every.*'soon'",
+    )
+
+
+def test_features_that_move_with_time_are_read_again(events: Shop) -> None:
+    stage(events.connection)
+    backfill(events.connection)
+    events.execute("select dynrec._maintain()")
+    assert events.queued() == set()
+    events.execute(
+        "update dynrec_data.model_version set refreshed_at = now() - interval '25 hours' where kind = 'learned'"
+    )
+    events.execute("select dynrec._maintain(); select dynrec._maintain()")
+    assert events.queued() == {("task", "scan_derived")}
+    events.drain()
+    derive(events.connection, "shop")
+    assert events.queued() == set(), "the same vectors move nobody"
+
+
+def test_diversity_by_a_learned_model_is_that_of_directions(events: Shop) -> None:
+    """The second item is the one whose vector points away the most from the first's."""
+    model = stage(events.connection)
+    backfill(events.connection)
+    events.execute("select dynrec.promote_model('shop')")
+    (first, _, _), (second, _, _) = events.recommend("u1", k=2, diversity=1, exclude_seen=False)
+    others = [item for item, _, _ in events.recommend("u1", k=12, exclude_seen=False) if item != first]
+    cosines = dict(
+        events.execute(
+            "select o.item_id, 1 - (f.embedding <=> o.embedding) from dynrec_data.item_vector f, dynrec_data.item_vector o "
+            "where f.model_id = %(m)s and o.model_id = %(m)s and f.item_id = %(first)s and o.item_id = any (%(others)s)",
+            {"m": model, "first": first, "others": others},
+        )
+    )
+    assert second == min(cosines, key=lambda item: cosines[item])
