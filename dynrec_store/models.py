@@ -4,7 +4,7 @@ Every call is one statement and commits by itself. Errors of the driver arrive a
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import cast
 from uuid import UUID
@@ -60,6 +60,16 @@ class Training:
     data_until: datetime
     options: dict[str, object]
     exclude_seen: bool
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What tends to come right after an item, and how much; `pace` is the number of the config's transitions."""
+
+    item_id: str
+    pace: int
+    next_item_ids: list[str]
+    weights: list[float]
 
 
 def derived_models(connection: Connection, recommender: str) -> list[DerivedModel]:
@@ -210,11 +220,14 @@ def store_model(
     metrics: Mapping[str, object],
     report: Mapping[str, object],
     files: Mapping[str, bytes],
+    transitions: Sequence[Transition],
 ) -> None:
     """Store a trained model, which begins its backfill."""
-    arguments = (model, dimension, Jsonb(config), Jsonb(metrics), Jsonb(report), list(files), list(files.values()))
+    reports = (Jsonb(config), Jsonb(metrics), Jsonb(report))
+    rows = Jsonb([asdict(transition) for transition in transitions])
+    arguments = (model, dimension, *reports, list(files), list(files.values()), rows)
     with translated_errors():
-        connection.execute("select dynrec._store_model(%s, %s, %s, %s, %s, %s, %s)", arguments)
+        connection.execute("select dynrec._store_model(%s, %s, %s, %s, %s, %s, %s, %s)", arguments)
 
 
 def finish_backfills(connection: Connection) -> int:

@@ -47,6 +47,7 @@ begin
     execute dynrec._render_code(dynrec._content_recommend_reader(), names);
   else
     execute dynrec._render_code(dynrec._learned_query_reader(), names);
+    execute dynrec._render_code(dynrec._learned_transitions(), names);
     execute dynrec._render_code(dynrec._learned_ranker(), names);
     execute dynrec._render_code(dynrec._learned_recommend_reader(), names);
   end if;

@@ -1,4 +1,4 @@
--- Generated ranking of a learned model, R = h(U, I'): the inner product, and what cannot go into one: momentary popularity and repeats.
+-- Generated ranking of a learned model, R = h(U, I'): the inner product, and what cannot go into one: transitions, momentary popularity, repeats.
 
 create or replace function dynrec._learned_ranker() returns text
 language sql immutable
@@ -44,7 +44,8 @@ as $$
   ) p
   where known_at is null
 $$;
-create or replace function dynrec_data.ranked_m{model}(item_ids text[], query vector, context int, for_user text, tops double precision[], known_at timestamptz)
+create or replace function dynrec_data.ranked_m{model}(
+  item_ids text[], query vector, context int, for_user text, tops double precision[], following text[], strengths double precision[], known_at timestamptz)
 returns table (item_id text, score double precision, is_new boolean)
 language plpgsql stable
 set search_path from current
@@ -81,7 +82,7 @@ begin
       ) p on true
       where g.embedding is not null
     )
-    select c.item_id, c.product
+    select c.item_id, c.product + coalesce(f.strength, 0)
         + case when coalesce(c.event_count, 0) < 1 or c.rates is null then ({cold})[context] else weight * ln(
             shares[1] * (greatest(c.rates[1] * dynrec._decay(c.age, half_lives[1]), 0) + 0.5)
             + shares[2] * (greatest(c.rates[2] * dynrec._decay(c.age, half_lives[2]), 0) + 0.5)
@@ -91,7 +92,8 @@ begin
         + case when met.item_id is null then 0 else ({repeat_base})[context] + {repeat_count} * ln(1.0::double precision + met.times)
           + {repeat_recency} * ln(1 + dynrec._age(read_at, met.last_at) / 86400) end,
       coalesce(c.event_count, 0) < 1
-    from counted c left join met on met.item_id = c.item_id;
+    from counted c left join met on met.item_id = c.item_id
+    left join unnest(following, strengths) as f (item_id, strength) on f.item_id = c.item_id;
 end
 $$;
 create or replace function dynrec_data.own_m{model}(for_user text, known_at timestamptz) returns text[]
@@ -113,7 +115,7 @@ as $$
 $$;
 $body$ $template$;
 comment on function dynrec._learned_ranker() is
-  'Internal. Template: the 50 most popular items by half-life, the 50 items that a user met last, and the scores of candidates: the inner product of query and embedding, plus a weight times '
+  'Internal. Template: the 50 most popular items by half-life, the 50 items that a user met last, and the scores of candidates: the inner product of query and embedding, plus what transitions add, plus a weight times '
   'ln(sum over half-lives of mixture * (rate + 1/2) / (mean rate of the top 50 + 1/2)), or a constant for an item that nobody has met, plus a term for items that the user has met.';
 
 create or replace function dynrec._learned_recommend_reader() returns text
@@ -148,13 +150,17 @@ begin
       limit greatest({candidates}, 3 * n)
     ), popular as materialized (
       select p.* from dynrec_data.popular_m{model}(null) p
+    ), following as materialized (
+      select f.* from dynrec_data.following_m{model}(for_user, null, asked.context, null) f
     ), candidate as materialized (
       select f.item_id, min(f.place) as place from (
         select x.item_id, 1 as place from nearest x
         union all
-        select p.item_id, 2 from popular p where p.slot between 2 and 4
+        select f.item_id, 2 from following f where f.is_candidate
         union all
-        select o, 3 from unnest(dynrec_data.own_m{model}(for_user, null)) o where not leave_out_seen
+        select p.item_id, 3 from popular p where p.slot between 2 and 4
+        union all
+        select o, 4 from unnest(dynrec_data.own_m{model}(for_user, null)) o where not leave_out_seen
       ) f
       where f.place = 1 or not (f.item_id in (select e from unnest(excluded) e where e is not null))
         and not (f.item_id in (select m.item_id from met m))
@@ -163,13 +169,14 @@ begin
     ), ranked as materialized (
       select r.*, row_number() over (order by r.score desc, r.item_id) as place, row_number() over (partition by r.is_new order by r.score desc, r.item_id) as among
       from dynrec_data.ranked_m{model}(array(select c.item_id from candidate c), asked.query, asked.context, for_user,
-        dynrec_data.tops_m{model}(array(select p.rate from popular p), array(select p.slot from popular p)), null) r
+        dynrec_data.tops_m{model}(array(select p.rate from popular p), array(select p.slot from popular p)),
+        array(select f.item_id from following f), array(select f.strength from following f), null) r
     ), chosen as (
       select r.*, dynrec._held_place(r.place, r.among, r.is_new, n, slots) as held
       from ranked r order by held, r.place limit n
     )
     select r.item_id, (row_number() over (order by r.held, r.place))::int, r.score,
-      case c.place when 1 then 'personal' when 2 then 'trending' else 'repeat' end, {model}
+      case c.place when 3 then 'trending' when 4 then 'repeat' else 'personal' end, {model}
     from chosen r join candidate c using (item_id)
     where (select count(*) from chosen) = n
     order by 2;

@@ -106,6 +106,8 @@ begin
     ('kind_weights', config -> 'kind_weights' ? '*'),
     ('value', (config #>> '{value,scale}')::double precision > 0 and config #>> '{value,mean}' is not null and config #>> '{value,slope}' is not null),
     ('gap_edges, count_edges', jsonb_array_length(config -> 'gap_edges') = 4 and jsonb_array_length(config -> 'count_edges') = 4),
+    ('transitions', jsonb_typeof(config -> 'transitions') = 'array' and not exists (select from jsonb_array_elements(config -> 'transitions') t
+      where not ((t ->> 'decay')::double precision between 0.001 and 1 and (t ->> 'reach')::int > 0 and jsonb_array_length(t -> 'weights') = 25))),
     ('candidates', (config ->> 'candidates')::int between 1 and 1000),
     ('exploration', (config ->> 'exploration')::double precision between 0 and 1)) f (what, holds)
   where f.holds is not true limit 1;
@@ -117,7 +119,7 @@ $$;
 comment on function dynrec._check_config(jsonb, int) is 'Internal. Whether a config is one that the templates of learned models can be rendered with.';
 
 create or replace function dynrec._store_model(
-  model int, dimension int, config jsonb, metrics jsonb, report jsonb, artefact_names text[], artefacts bytea[]) returns void
+  model int, dimension int, config jsonb, metrics jsonb, report jsonb, artefact_names text[], artefacts bytea[], transitions jsonb) returns void
 language plpgsql
 set search_path from current
 set lock_timeout = '10s'
@@ -134,10 +136,13 @@ begin
     perform dynrec._reject('not a model version in training', model::text, 'Another worker has stored or dropped it.');
   end if;
   insert into dynrec_data.model_artefact (model_id, name, content) select model, a.name, a.content from unnest(artefact_names, artefacts) as a (name, content);
+  insert into dynrec_data.item_transition (model_id, item_id, pace, next_item_ids, weights)
+  select model, t.item_id, t.pace, t.next_item_ids, t.weights
+  from jsonb_to_recordset(transitions) as t (item_id text, pace smallint, next_item_ids text[], weights real[]);
   perform dynrec._create_partitions(model, dimension);
   select x.* into r from dynrec_data.recommender x join dynrec_data.model_version m on m.recommender_id = x.id where m.id = model;
   perform dynrec._begin_backfill(r);
 end
 $$;
-comment on function dynrec._store_model(int, int, jsonb, jsonb, jsonb, text[], bytea[]) is
-  'Internal. Stores a trained model with its artefacts and begins its backfill.';
+comment on function dynrec._store_model(int, int, jsonb, jsonb, jsonb, text[], bytea[], jsonb) is
+  'Internal. Stores a trained model with its artefacts and transitions (item_id, pace, next_item_ids, weights), and begins its backfill.';

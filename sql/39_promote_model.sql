@@ -156,6 +156,7 @@ as $$
 begin
   update dynrec_data.model_version x set state = 'retired' where x.id = m.id;
   delete from dynrec_data.model_artefact a where a.model_id = m.id;
+  delete from dynrec_data.item_transition t where t.model_id = m.id;
   if dynrec._is_live(m) then
     perform dynrec._generate(m.recommender_id);
     perform dynrec._drop_model_functions(m.id);

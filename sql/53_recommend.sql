@@ -55,7 +55,7 @@ comment on function dynrec._filled(dynrec_data.recommender, text[], double preci
 
 create or replace function dynrec._ranked(
   r dynrec_data.recommender, query vector, context int, for_user text, path text, k int, excluded text[], filter text, filter_args jsonb,
-  diversity double precision, as_of timestamptz, repeats boolean default false)
+  diversity double precision, as_of timestamptz, repeats boolean default false, session text[] default null)
 returns table (item_id text, rank int, score double precision, source text, model_version int)
 language plpgsql stable
 set search_path from current
@@ -69,7 +69,7 @@ declare
 begin
   if context is not null then
     select coalesce(array_agg(c.item_id), '{}'), coalesce(array_agg(c.score), '{}'), coalesce(array_agg(c.source), '{}') into ids, scores, sources
-    from dynrec._learned_candidates(r, query, context, for_user, path, n, excluded, filter, filter_args, as_of, repeats) c;
+    from dynrec._learned_candidates(r, query, context, for_user, session, path, n, excluded, filter, filter_args, as_of, repeats) c;
   elsif query is not null then
     select coalesce(array_agg(c.item_id), '{}'), coalesce(array_agg(c.score), '{}'), coalesce(array_agg(path), '{}') into ids, scores, sources
     from dynrec._nearest(r, query, n, excluded, filter, filter_args, as_of) c;
@@ -83,12 +83,12 @@ begin
 end
 $$;
 comment on function dynrec._ranked(
-  dynrec_data.recommender, vector, int, text, text, int, text[], text, jsonb, double precision, timestamptz, boolean) is
+  dynrec_data.recommender, vector, int, text, text, int, text[], text, jsonb, double precision, timestamptz, boolean, text[]) is
   'Internal. k rows: the best for a query (in a context: by the ranking of a learned model; null: none), diversified, then trending, then any eligible item.';
 
 create or replace function dynrec._learned_candidates(
-  r dynrec_data.recommender, query vector, context int, for_user text, path text, n int, excluded text[], filter text, filter_args jsonb,
-  as_of timestamptz, repeats boolean)
+  r dynrec_data.recommender, query vector, context int, for_user text, session text[], path text, n int, excluded text[], filter text,
+  filter_args jsonb, as_of timestamptz, repeats boolean)
 returns table (item_id text, score double precision, source text)
 language plpgsql stable
 set search_path from current
@@ -98,6 +98,7 @@ declare
   asked vector := query;
   near text[];
   popular record;
+  following record;
   met text[] := '{}';
 begin
   select m.config into config from dynrec_data.model_version m where m.id = r.active_model_id;
@@ -108,6 +109,8 @@ begin
   from dynrec._nearest(r, asked, greatest((config ->> 'candidates')::int, 3 * n), excluded, filter, filter_args, as_of) c;
   execute format('select array_agg(p.slot) as slots, array_agg(p.rate) as rates, array_agg(p.item_id) filter (where p.slot between 2 and 4) as ids from dynrec_data.popular_m%s($1) p', r.active_model_id)
     into popular using as_of;
+  execute format('select array_agg(f.item_id) as ids, array_agg(f.strength) as strengths, array_agg(f.item_id) filter (where f.is_candidate) as first from dynrec_data.following_m%s($1, $2, $3, $4) f', r.active_model_id)
+    into following using for_user, session, context, as_of;
   if repeats then
     execute format('select dynrec_data.own_m%s($1, $2)', r.active_model_id) into met using for_user, as_of;
   end if;
@@ -115,25 +118,26 @@ begin
     with candidate as (
       select f.item_id, min(f.place) as place from (
         select i as item_id, 1 as place from unnest($3) i
-        union all select i, 2 from unnest($4) i where %2$s and %3$s
-        union all select i, 3 from unnest($5) i where %2$s and %3$s
+        union all select i, 2 from unnest($15) i where %2$s and %3$s
+        union all select i, 3 from unnest($4) i where %2$s and %3$s
+        union all select i, 4 from unnest($5) i where %2$s and %3$s
       ) f group by f.item_id
     ), ranked as (
       select s.*, row_number() over (order by s.score desc, s.item_id) as place, row_number() over (partition by s.is_new order by s.score desc, s.item_id) as among
-      from dynrec_data.ranked_m%1$s(array(select c.item_id from candidate c), $6, $7, $8, dynrec_data.tops_m%1$s($9, $10), $11) s
+      from dynrec_data.ranked_m%1$s(array(select c.item_id from candidate c), $6, $7, $8, dynrec_data.tops_m%1$s($9, $10), $16, $17, $11) s
     )
-    select s.item_id, s.score, case when c.place = 1 and $6 is not null then $12 when c.place = 3 then 'repeat' else 'trending' end
+    select s.item_id, s.score, case when c.place <= 2 and $6 is not null then $12 when c.place = 4 then 'repeat' else 'trending' end
     from ranked s join candidate c using (item_id)
     order by dynrec._held_place(s.place, s.among, s.is_new, $13, $14), s.place limit $13
     $query$, r.active_model_id, dynrec._not_excluded('i'),
     case when as_of is not null and filter is null and not row_security_active(r.items) then 'true' else dynrec._in_source(r, 'i', filter) end)
     using filter_args, excluded, near, popular.ids, met, query, context, for_user, popular.rates, popular.slots, as_of, path, n,
-      dynrec._held_slots(n, (config ->> 'exploration')::double precision, for_user);
+      dynrec._held_slots(n, (config ->> 'exploration')::double precision, for_user), following.first, following.ids, following.strengths;
 end
 $$;
 comment on function dynrec._learned_candidates(
-  dynrec_data.recommender, vector, int, text, text, int, text[], text, jsonb, timestamptz, boolean) is
-  'Internal. The n best of the candidates of a learned model: nearest by vector, popular with a half-life of 1, 7 or 30 days, and, with repeats, the items that the user met last.';
+  dynrec_data.recommender, vector, int, text, text[], text, int, text[], text, jsonb, timestamptz, boolean) is
+  'Internal. The n best of the candidates of a learned model: nearest by vector, the likeliest to follow what the user or the session met last, popular with a half-life of 1, 7 or 30 days, and, with repeats, the items that the user met last.';
 
 create or replace function dynrec._relevance(r dynrec_data.recommender, scores double precision[]) returns double precision[]
 language sql stable
@@ -257,7 +261,7 @@ end
 $$;
 comment on function dynrec.recommend(text, text, int, text, jsonb, text[], boolean, double precision, timestamptz, int) is
   'k items for a user, best first: exactly k rows whenever k eligible items exist. score: in a content space the cosine of the user''s and the item''s vector, by a learned model '
-  'the inner product plus its terms for popularity and repeats (source personal; trending and repeat: candidates that came from there), '
+  'the inner product plus its terms for what follows the last interactions, popularity and repeats (source personal; trending and repeat: candidates that came from there), '
   'decayed popularity (trending: nothing is known of the user, or too few vectors), 0 (fallback). The last committed interaction counts, '
   'whether a worker has run or not. filter: a predicate over the item source''s columns, run with the caller''s rights; args ->> ''name'' reads filter_args. '
   'exclude_seen: leave out what the user met (default: the recommender''s option). diversity: 0 to 1 (maximal marginal relevance). '
@@ -282,7 +286,8 @@ begin
   execute format('select s.query, s.context from dynrec_data.session_m%s($1, $2) s', r.active_model_id)
     into session using dynrec._as_keys(item_ids, r.item_key_type), as_of;
   return query select * from dynrec._ranked(r, session.query, session.context, null, 'session', k,
-    dynrec._excluded(r, exclude_items) || dynrec._excluded(r, item_ids), filter, filter_args, diversity, as_of);
+    dynrec._excluded(r, exclude_items) || dynrec._excluded(r, item_ids), filter, filter_args, diversity, as_of,
+    session => dynrec._as_keys(item_ids, r.item_key_type));
 end
 $$;
 comment on function dynrec.recommend_for_items(text, text[], int, text, jsonb, text[], double precision, timestamptz) is

@@ -39,9 +39,17 @@ as $template$ select $query$
           / nullif(case when h.slot = {heads} then t.length else sqrt(t.mass) end, 0) as factor,
         -(e.contexts[h.slot] <#> case when h.slot = {heads} then subvector($2, {learned_dimension} + 1, ({sizes})[{heads}]) else subvector($2, 1, {learned_dimension}) end) as product
       from event e cross join asked a cross join unnest({decays}) with ordinality as h (decay, slot) join total t using (slot) where e.contexts is not null
+    ), step as (
+      -- what its transitions to the item add
+      select e.item_id, e.weight * dynrec._power(p.decay, e.later) / nullif(sqrt(sum(abs(e.weight) * dynrec._power(p.decay, e.later)) over (partition by p.pace)), 0)
+          * ({transition_weights})[p.pace][a.context] * (
+            select n.weight from dynrec_data.item_transition t, unnest(t.next_item_ids, t.weights) as n (item_id, weight)
+            where t.model_id = {model} and t.item_id = e.item_id and t.pace = p.pace and n.item_id = $5) as contribution
+      from event e cross join asked a join unnest({paces}, {reaches}) with ordinality as p (decay, reach, pace) on e.later < p.reach
     ), met as (
       select s.item_id, (array_agg(s.kind order by s.occurred_at desc))[1] as kind, max(s.occurred_at) as occurred_at,
-        sum(s.weight) filter (where s.slot = 1) as weight, max(s.product) filter (where s.slot = {heads}) as similarity, sum(s.factor * s.product) as contribution
+        sum(s.weight) filter (where s.slot = 1) as weight, max(s.product) filter (where s.slot = {heads}) as similarity,
+        sum(s.factor * s.product) + coalesce((select sum(step.contribution) from step where step.item_id = s.item_id), 0) as contribution
       from share s group by s.item_id
     )
     select m.item_id, m.kind, m.occurred_at, m.weight, m.similarity, m.contribution, {sentence}
@@ -98,11 +106,11 @@ begin
   end if;
   return query execute dynrec._render(case when (select m.kind from dynrec_data.model_version m where m.id = r.active_model_id) = 'content'
       then dynrec._content_reasons() else dynrec._learned_reasons() end, dynrec._reason_names(r, as_of))
-    using dynrec._as_key(user_id, r.user_key_type), anchor, as_of, k;
+    using dynrec._as_key(user_id, r.user_key_type), anchor, as_of, k, dynrec._as_key(item_id, r.item_key_type);
 end
 $$;
 comment on function dynrec.explain(text, text, text, int, timestamptz) is
   'The k items in a user''s history that speak most for an item. weight: kind and value, decayed and summed over the user''s interactions with that item; '
-  'similarity: cosine of the content; contribution: their share of the personal score (of a learned model: of its inner product, less the bias), whose sum over the whole '
+  'similarity: cosine of the content; contribution: their share of the personal score (of a learned model: of its inner product, less the bias, and of its transitions), whose sum over the whole '
   'history is that score; reason: a sentence. '
   'For a user of whom nothing is known, one row that says whether the item trends.';

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,11 @@ GAP_EDGES = (3600.0, 86400.0, 604800.0, 2592000.0)
 COUNT_EDGES = (1.0, 3.0, 10.0, 50.0)
 HALF_LIVES = (21600.0, 86400.0, 604800.0, 2592000.0, 3153600000.0)
 CONTEXTS = 25
+
+ITEMS = """
+    select v.item_id from dynrec_data.item_vector v join dynrec_data.recommender r on v.model_id = r.content_model_id
+    where r.name = %s order by v.item_id
+"""
 
 
 def make_config(seed: int = 0, **changes: Any) -> dict[str, Any]:
@@ -51,7 +56,31 @@ def make_config(seed: int = 0, **changes: Any) -> dict[str, Any]:
         "repeat_recency": -0.2,
         "exploration": 0.0,
         "candidates": 50,
+        "transitions": [
+            {"decay": decay, "reach": reach, "weights": numbers(0.2, 2)} for decay, reach in ((0.5, 3), (0.8, 6))
+        ],
     } | changes
+
+
+def transition(pace: int, item: str, next_item: str) -> float:
+    """How much an item follows another: any number will do, 0 for many pairs."""
+    digest = hashlib.sha256(f"{pace} {item} {next_item}".encode()).digest()
+    return 0.0 if item == next_item or digest[0] < 100 else digest[1] / 64
+
+
+def transitions(items: Sequence[str]) -> list[dict[str, Any]]:
+    """What follows each item, as a model stores it."""
+    rows = [
+        {
+            "item_id": item,
+            "pace": pace,
+            "next_item_ids": [other for other in items if transition(pace, item, other)],
+            "weights": [transition(pace, item, other) for other in items if transition(pace, item, other)],
+        }
+        for item in items
+        for pace in (1, 2)
+    ]
+    return [row for row in rows if row["weights"]]
 
 
 def towers(item_id: str, content: npt.NDArray[np.floating]) -> tuple[Vector, list[Vector]]:
@@ -69,8 +98,15 @@ def stage(
     ((model,),) = connection.execute("select dynrec.stage_model(%s)", [recommender]).fetchall()
     connection.execute("select dynrec._training_begins(%s)", [model])
     connection.execute(
-        "select dynrec._store_model(%s, %s, %s, %s, '{}', '{weights}', array[%s::bytea])",
-        [model, DIMENSION, json.dumps(config or make_config()), json.dumps(metrics), b"weights"],
+        "select dynrec._store_model(%s, %s, %s, %s, '{}', '{weights}', array[%s::bytea], %s)",
+        [
+            model,
+            DIMENSION,
+            json.dumps(config or make_config()),
+            json.dumps(metrics),
+            b"weights",
+            json.dumps(transitions([item for (item,) in connection.execute(ITEMS, [recommender]).fetchall()])),
+        ],
     )
     assert isinstance(model, int)
     return model
@@ -127,12 +163,14 @@ class Oracle:
         events: Sequence[Event],
         kinds: Kinds,
         counted: Sequence[Event],
+        trained: Collection[str],
     ) -> None:
         self._config = config
         self._items = {item: towers(item, content) for item, content in contents.items()}
         self._events = events
         self._kinds = kinds
         self._counted = counted  # in popularity: what has been published
+        self._trained = trained  # items that the model was trained on
 
     def query(self, user: str, now: datetime) -> Vector | None:
         """What is asked for on behalf of a user; None without interactions."""
@@ -169,6 +207,7 @@ class Oracle:
             item: float(query @ embedding)
             + self._popularity(rates.get(item), tops, context)
             + self._repeat(user, item, now, context)
+            + self.following(user, item, now)
             for item, (embedding, _) in self._items.items()
         }
 
@@ -177,6 +216,24 @@ class Oracle:
         times = [event.at for event in self._events if event.user == user]
         gap = sum((now - max(times)).total_seconds() >= edge for edge in GAP_EDGES) if times else 4
         return 5 * gap + sum(len(times) >= edge for edge in COUNT_EDGES)
+
+    def following(self, user: str, item: str, now: datetime) -> float:
+        """What the transitions of a user's last interactions add to an item."""
+        context = self.context(user, now)
+        events = [event for event in self._events if event.user == user]
+        times = sorted({event.at for event in events}, reverse=True)
+        total = 0.0
+        for pace, given in enumerate(self._config["transitions"], start=1):
+            near = [event for event in events if times.index(event.at) < given["reach"]]
+            faded = [self._weight(event) * given["decay"] ** times.index(event.at) for event in near]
+            steps = [
+                weight * transition(pace, event.item, item)
+                for weight, event in zip(faded, near, strict=True)
+                if {event.item, item} <= set(self._trained)
+            ]
+            if near:
+                total += given["weights"][context] * sum(steps) / math.sqrt(sum(abs(weight) for weight in faded))
+        return float(total)
 
     def _weight(self, event: Event) -> float:
         weights, value = self._config["kind_weights"], self._config["value"]

@@ -1,7 +1,20 @@
 """Model versions, what they were made of, and when they answered."""
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Identity, Index, Integer, LargeBinary, Table, Text, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    REAL,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from dynrec_store.tables.base import NOW, TIME, metadata
 from dynrec_store.tables.declared import encoder, recommender
@@ -58,6 +71,17 @@ model_artefact = Table(
     Column("name", Text, primary_key=True),
     Column("content", LargeBinary, nullable=False, comment="safetensors, skops or JSON: nothing that executes code"),
     comment="The files of a trained model: weights, and what was fitted to prepare its features.",
+)
+
+item_transition = Table(
+    "item_transition",
+    metadata,
+    Column("model_id", Integer, ForeignKey(model_version.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("item_id", Text, primary_key=True),
+    Column("pace", SmallInteger, primary_key=True, comment="which of the config's transitions, from 1"),
+    Column("next_item_ids", ARRAY(Text), nullable=False, comment="what tends to come right after the item"),
+    Column("weights", ARRAY(REAL), nullable=False, comment="how much each of them follows"),
+    comment="Which items come right after which, as a learned model found it in training.",
 )
 
 model_activation = Table(

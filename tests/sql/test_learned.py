@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.learned import Oracle, backfill, make_config, stage
+from tests.learned import ITEMS, Oracle, backfill, make_config, stage
 from tests.reference import Event
 from tests.sql.shop import KINDS, NOON, Shop
 
@@ -37,6 +37,7 @@ class Answers:
         self._config = config
         self._model = model
         self._counted: list[Event] = shop.events()
+        self._trained = [item for (item,) in shop.execute(ITEMS, ["shop"])]
 
     def drain(self) -> None:
         """Let everything be published."""
@@ -49,7 +50,7 @@ class Answers:
             "select item_id, embedding::text from dynrec_data.item_vector v join dynrec_data.recommender r on v.model_id = r.content_model_id"
         )
         contents = {item: np.array(text.strip("[]").split(","), dtype=float) for item, text in rows}
-        return Oracle(self._config, contents, self._shop.events(), KINDS, self._counted)
+        return Oracle(self._config, contents, self._shop.events(), KINDS, self._counted, self._trained)
 
     def check(self) -> None:
         """The answers for each user, and for one of whom nothing is known."""
@@ -170,11 +171,13 @@ def test_explanations_add_up(shop: Shop, answers: Answers) -> None:
     shop.execute("select dynrec.promote_model('shop')")
     shop.execute("select set_config('dynrec.clock', %s, false)", [NOW.isoformat()])
     reasons = shop.execute("select contribution from dynrec.explain('shop', 'u1', '12', 100)")
-    query = answers.oracle().query("u1", NOW)
+    oracle = answers.oracle()
+    query = oracle.query("u1", NOW)
     vector = shop.item_vectors(["12"])["12"]
     assert query is not None
     assert vector is not None
-    assert sum(contribution for (contribution,) in reasons) == pytest.approx(float(query[:-1] @ vector[:-1]), abs=1e-4)
+    expected = float(query[:-1] @ vector[:-1]) + oracle.following("u1", "12", NOW)
+    assert sum(contribution for (contribution,) in reasons) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])

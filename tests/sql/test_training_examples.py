@@ -237,7 +237,7 @@ def test_vectors_are_those_of_the_active_model(shop: Shop) -> None:
         assert vector is not None
         assert expected is not None
         assert np.abs(vector - expected).max() < 1e-5
-        query = Oracle(config, contents, [event for event in events if event.at < at], KINDS, []).query(
+        query = Oracle(config, contents, [event for event in events if event.at < at], KINDS, [], []).query(
             row["user_id"], at
         )
         found = from_text(row["user_vector"])

@@ -4,7 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from safetensors.torch import load, save
+from scipy import sparse  # type: ignore[import-untyped]
 from torch import Tensor
 
 from workers.learning.history import ValueScale
@@ -12,9 +14,11 @@ from workers.learning.ranking import Ranking
 from workers.learning.settings import Settings
 from workers.learning.towers import Shape
 from workers.learning.training import Towers
+from workers.learning.transitions import Pace
 
 TOWERS = "towers.safetensors"
 RANKING = "ranking.safetensors"
+TRANSITIONS = "transitions.safetensors"
 DESCRIPTION = "model.json"
 
 
@@ -24,6 +28,7 @@ class Model:
 
     tensors: dict[str, Tensor]  # of the towers
     ranking_tensors: dict[str, Tensor]
+    paces: tuple[Pace, ...]
     shape: Shape
     settings: Settings
     values: ValueScale
@@ -42,7 +47,7 @@ class Model:
 
     def ranking(self) -> Ranking:
         """Return the ranking."""
-        ranking = Ranking(len(self.settings.decays))
+        ranking = Ranking(len(self.settings.decays), len(self.paces))
         ranking.load_state_dict(self.ranking_tensors)
         return ranking
 
@@ -63,6 +68,7 @@ def to_artefacts(model: Model) -> dict[str, bytes]:
     return {
         TOWERS: _packed(model.tensors),
         RANKING: _packed(model.ranking_tensors),
+        TRANSITIONS: _packed(_sparse_tensors(model.paces)),
         DESCRIPTION: json.dumps(description, allow_nan=False).encode(),
     }
 
@@ -75,8 +81,9 @@ def from_artefacts(artefacts: dict[str, bytes]) -> Model:
     return Model(
         tensors=load(artefacts[TOWERS]),
         ranking_tensors=load(artefacts[RANKING]),
+        paces=_paces(load(artefacts[TRANSITIONS]), settings["transition_decays"], len(description["items"])),
         shape=Shape(**{**shape, "code_sizes": tuple(shape["code_sizes"])}),
-        settings=Settings(**{**settings, "decays": tuple(settings["decays"])}),
+        settings=Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}),
         values=ValueScale(**description["values"]),
         items=tuple(description["items"]),
         met=tuple(description["met"]),
@@ -89,3 +96,19 @@ def from_artefacts(artefacts: dict[str, bytes]) -> Model:
 
 def _packed(tensors: dict[str, Tensor]) -> bytes:
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def _sparse_tensors(paces: tuple[Pace, ...]) -> dict[str, Tensor]:
+    return {
+        f"{number}.{part}": torch.from_numpy(getattr(pace.weights, part).copy())
+        for number, pace in enumerate(paces)
+        for part in ("data", "indices", "indptr")
+    }
+
+
+def _paces(tensors: dict[str, Tensor], decays: list[float], items: int) -> tuple[Pace, ...]:
+    def weights(number: int) -> sparse.csr_matrix:
+        parts = tuple(tensors[f"{number}.{part}"].numpy() for part in ("data", "indices", "indptr"))
+        return sparse.csr_matrix(parts, shape=(items, items))
+
+    return tuple(Pace(decay, weights(number)) for number, decay in enumerate(decays))

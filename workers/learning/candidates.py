@@ -12,8 +12,10 @@ from workers.learning.history import history_batch
 from workers.learning.popularity import DAY, rates_at, relative
 from workers.learning.ranking import Candidates
 from workers.learning.training import Arrays, Towers
+from workers.learning.transitions import following
 
 TRENDING = 50  # of each of the rates at a day, a week and a month
+FOLLOWING = 50  # that follow the last interactions, all paces together
 OWN = 50  # the user's last items, where items may come again
 BATCH = 128  # calls
 
@@ -38,7 +40,8 @@ def _batch(towers: Towers, arrays: Arrays, examples: Examples, rates: Floats) ->
     score = (learned @ items.item.T + content @ items.content.T + bias[:, None] * items.bias).numpy()
     times, last = _met(arrays, examples, score.shape[1])
     allowed = times == 0 if arrays.data.exclude_seen else np.ones_like(times, dtype=np.bool_)
-    chosen = _chosen(np.where(allowed, score, -np.inf), rates, allowed, towers.candidates)
+    follow = following(arrays.paces, towers.users, history, score.shape[1])
+    chosen = _chosen(np.where(allowed, score, -np.inf), follow, rates, allowed, towers.candidates)
     if not arrays.data.exclude_seen:
         _add_own(chosen, last)
     item, padding = _padded(chosen)
@@ -52,6 +55,7 @@ def _batch(towers: Towers, arrays: Arrays, examples: Examples, rates: Floats) ->
     candidates = Candidates(
         context=history.context,
         products=torch.stack(products, dim=2) * gate[:, None, :],
+        following=torch.from_numpy(follow[:, at, item]).permute(1, 2, 0),
         rates=torch.from_numpy(np.stack([relative(rate)[:, few].T for rate, few in zip(rates, item, strict=True)])),
         cold=torch.from_numpy(rates[at, -1, item] == 0),
         times_met=torch.from_numpy(times[at, item].astype(np.float32)),
@@ -64,10 +68,14 @@ def _batch(towers: Towers, arrays: Arrays, examples: Examples, rates: Floats) ->
     return candidates, np.where(padding, -1, item)
 
 
-def _chosen(score: Floats, rates: Floats, allowed: Flags, nearest: int) -> Flags:
+def _chosen(score: Floats, follow: Floats, rates: Floats, allowed: Flags, nearest: int) -> Flags:
     """Return which items are candidates (B, N)."""
     chosen = np.zeros(score.shape, dtype=np.bool_)
     _mark_highest(chosen, score, nearest)
+    likely = follow.sum(axis=0)
+    following = np.zeros_like(chosen)
+    _mark_highest(following, likely, FOLLOWING)
+    chosen |= following & (likely > 0)
     for half_life in (1, 2, 3):
         _mark_highest(chosen, rates[:, half_life], TRENDING)
     return chosen & allowed
@@ -133,6 +141,7 @@ def together(batches: list[Candidates]) -> Candidates:
     return Candidates(
         context=torch.cat([batch.context for batch in batches]),
         products=padded("products"),
+        following=padded("following"),
         rates=padded("rates"),
         cold=padded("cold"),
         times_met=padded("times_met"),

@@ -9,6 +9,7 @@ from workers.learning.history import ValueScale
 from workers.learning.ranking import Ranking
 from workers.learning.settings import Settings
 from workers.learning.towers import UserTower
+from workers.learning.transitions import reach_of
 
 HEAD_NAMES = ("long", "middle", "short")
 
@@ -43,6 +44,10 @@ def config_of(
         "repeat_base": ranking.repeat()[0].tolist(),
         "repeat_count": float(ranking.repeat_count),
         "repeat_recency": float(ranking.repeat_recency),
+        "transitions": [
+            {"decay": decay, "reach": reach_of(decay), "weights": weights.tolist()}
+            for decay, weights in zip(settings.transition_decays, ranking.transition().exp(), strict=True)
+        ],
         "candidates": settings.candidates,
     }
 

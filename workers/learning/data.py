@@ -57,11 +57,19 @@ class TrainingData:
         return first
 
     def numbers_at(self, moment: float) -> Floats | None:
-        """Return the numbers of the items (items, numbers) as of `moment`, None if there are none at all."""
+        """Return the numbers of the items (items, numbers) as of `moment`, None if there are none at all.
+
+        Before the first snapshot nothing is known: every number is 0, the middle of its scale.
+        """
         if not self.numerics:
             return None
         known = [numbers for taken_at, numbers in self.numerics if taken_at <= moment]
-        return known[-1] if known else self.numerics[0][1]
+        return known[-1] if known else np.zeros_like(self.numerics[0][1])
+
+    def snapshot_of(self, moment: Times) -> Integers:
+        """Return for each moment (n,) the number of the snapshot that it sees, 0 before the first."""
+        taken_at = np.array([moment for moment, _ in self.numerics])
+        return np.searchsorted(taken_at, moment, side="right")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from workers.learning.initial import initialise
 from workers.learning.ranking import Ranking
 from workers.learning.settings import Settings
 from workers.learning.training import Arrays, Course, Towers, shape_of, train
+from workers.learning.transitions import fit_transitions
 from workers.learning.validation import Best, Validation, fitted_ranking, measure, quality, split
 
 Progress = Callable[[str, float], None]  # what is being done, and how much of it is done (0 to 1)
@@ -37,12 +38,11 @@ def fit(
     settings = settings or (previous.settings if previous else Settings())
     since = previous.trained_until if previous else -np.inf
     period = split(data, settings, since)
-    ranking = previous.ranking() if previous else Ranking(len(settings.decays))
+    ranking = previous.ranking() if previous else Ranking(len(settings.decays), len(settings.transition_decays))
     epochs, horizon, explored = 0, 0.0, 0.0
     metrics: dict[str, Any] = {}
     if period is not None:
-        towers, epochs = _validated(period, settings, previous, device, progress)
-        known = period.known(towers)
+        towers, known, epochs = _validated(period, settings, previous, device, progress)
         ranking = fitted_ranking(towers, known, period.examples)
         metrics = {"epochs": epochs, **measure(towers, ranking, known, period.examples)}
         if previous is not None:
@@ -69,10 +69,10 @@ def new_towers(data: TrainingData, settings: Settings, previous: Model | None = 
 
 def _validated(
     period: Validation, settings: Settings, previous: Model | None, device: str, progress: Progress
-) -> tuple[Towers, int]:
-    """Train on what came before the period; return the towers of the best epoch and its number."""
+) -> tuple[Towers, Arrays, int]:
+    """Train on what came before the period; return the towers of the best epoch, what they rank, and its number."""
     towers = new_towers(period.before, settings, previous)
-    known = period.known(towers)
+    known = period.known(towers, settings)
     epochs = settings.epochs if previous is None else settings.continued_epochs
     report = _reporting(progress, "training before the validation period", epochs)
     best = Best(towers, settings.patience)
@@ -86,13 +86,14 @@ def _validated(
     course = Course(epochs, period.horizon, since, device)
     train(towers, Arrays.of(period.before, towers), settings, course, after_epoch)
     best.restore()
-    return towers, best.epoch
+    return towers, known, best.epoch
 
 
 def _of_previous(previous: Model, period: Validation) -> dict[str, Any]:
     """Return the figures of the previous model on the same period."""
     towers = new_towers(period.before, previous.settings, previous)
-    return measure(towers, previous.ranking(), period.known(towers), period.examples)
+    known = period.known(towers, previous.settings)
+    return measure(towers, previous.ranking(), known, period.examples)
 
 
 def _model(
@@ -101,6 +102,7 @@ def _model(
     arrays = Arrays.of(data, towers)
     return Model(
         tensors=dict(towers.state_dict()),
+        paces=fit_transitions(data, settings),
         ranking_tensors=dict(ranking.state_dict()),
         shape=shape_of(data),
         settings=settings,

@@ -1,11 +1,12 @@
 """The score of candidates: gated inner products, momentary popularity, cold items and repeats, with learned weights.
 
 score = sum_h gate_h[x] <n_h, v> + gate_content[x] <n_c, p> + bias_weight[x] b
+        + sum_p transition_p[x] * f_p                      what follows the last interactions, at each pace
         + popularity_weight[x] * ln(sum_k mixture_k[x] r_k)      or, for an item nobody has met, cold[x]
         + repeat_base[x] + repeat_count ln(1 + m) + repeat_recency ln(1 + days)   for an item that the user met
 
 Everything but the inner products is fitted here, on what came after the period that the towers had learned from.
-Shapes: B examples, K candidates, H learned heads, X contexts.
+Shapes: B examples, K candidates, H learned heads, P paces, X contexts.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Candidates:
 
     context: Tensor  # (B,)
     products: Tensor  # (B, K, H + 2): inner products with heads, content and bias, gated as trained
+    following: Tensor  # (B, K, P): how much it follows the last interactions
     rates: Tensor  # (B, K, half-lives): relative popularity
     cold: Tensor  # (B, K): whether nobody has met it
     times_met: Tensor  # (B, K): by the user
@@ -60,9 +62,10 @@ class ByContext(nn.Module):
 class Ranking(nn.Module):
     """The learned weights of the score."""
 
-    def __init__(self, heads: int) -> None:
+    def __init__(self, heads: int, paces: int) -> None:
         super().__init__()
         self.gate = ByContext([0.0] * (heads + 2))  # logarithms of factors on the gates of the towers
+        self.transition = ByContext([0.0] * paces)  # logarithms
         self.popularity = ByContext([0.3])
         self.mixture = ByContext([0.0] * len(HALF_LIVES))  # before softmax
         self.cold = ByContext([-1.0])
@@ -75,6 +78,7 @@ class Ranking(nn.Module):
         x = candidates.context
         gate = self.gate().exp()[:, x].T  # (B, H + 2)
         score = torch.einsum("bkh,bh->bk", candidates.products, gate)
+        score = score + torch.einsum("bkp,bp->bk", candidates.following, self.transition().exp()[:, x].T)
         mixture = self.mixture().softmax(dim=0)[:, x].T  # (B, half-lives)
         popularity = (
             torch.einsum("bkr,br->bk", candidates.rates, mixture).clamp(min=1e-9).log()
@@ -91,8 +95,9 @@ class Ranking(nn.Module):
 
     def departure(self) -> Tensor:
         """Return how much contexts differ, all weights together."""
-        tables = (self.gate, self.popularity, self.mixture, self.cold, self.repeat)
-        return torch.stack([table.departure() for table in tables]).sum() + self.gate.base.square().sum()
+        tables = (self.gate, self.transition, self.popularity, self.mixture, self.cold, self.repeat)
+        bases = self.gate.base.square().sum() + self.transition.base.square().sum()
+        return torch.stack([table.departure() for table in tables]).sum() + bases
 
 
 def fit_ranking(ranking: Ranking, candidates: Candidates) -> None:

@@ -18,6 +18,7 @@ from workers.learning.artefact import Model, from_artefacts, to_artefacts
 from workers.learning.features import FeatureMaker
 from workers.learning.fit import fit
 from workers.learning.settings import Settings
+from workers.learning.serving import transitions_of
 from workers.learning.source import FEATURES, read_sources
 
 Progress = Callable[[str, float], None]  # what is being done, and how much of it is done (0 to 1)
@@ -107,6 +108,7 @@ def _train(connection: Connection, settings: StoreSettings, model: int, training
         metrics=_summary(fitted.metrics),
         report={"interactions": sources.report.as_dict(), "features": sources.features.report()},
         files=to_artefacts(fitted) | {FEATURES: sources.features.to_bytes()},
+        transitions=transitions_of(fitted),
     )
 
 

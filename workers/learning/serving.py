@@ -1,4 +1,4 @@
-"""What the database stores of an item: its embedding, and what it adds to each head of a user."""
+"""What the database stores of an item: its embedding, what it adds to each head of a user, and what follows it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from dynrec_store.models import Transition
 from workers.learning.artefact import Model
 from workers.learning.data import Floats, Integers
 
@@ -43,3 +44,14 @@ class ItemServer:
         embeddings = torch.cat([vectors.item, vectors.content, vectors.bias[:, None]], dim=1)
         contexts = towers.users.head_contexts(vectors)
         return Derived(embeddings.numpy(), tuple(context.numpy() for context in contexts))
+
+
+def transitions_of(model: Model) -> list[Transition]:
+    """Return what follows each item that something follows, at each pace."""
+    found = []
+    for pace, weights in enumerate((pace.weights for pace in model.paces), start=1):
+        for row in np.flatnonzero(np.diff(weights.indptr)):
+            part = slice(weights.indptr[row], weights.indptr[row + 1])
+            following = [model.items[item] for item in weights.indices[part]]
+            found.append(Transition(model.items[row], pace, following, weights.data[part].tolist()))
+    return found

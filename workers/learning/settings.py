@@ -32,6 +32,11 @@ class Settings:
     negatives: int = 4_096  # sampled where it does not
     ease_items: int = 8_000  # the most popular of them start from EASE
     ease_penalty: float = 500.0
+    transition_decays: tuple[float, ...] = (0.5, 0.9)  # of the past from which the next turn is foreseen, item by item
+    transition_items: int = 6_000  # the most popular of them have transitions
+    transition_neighbours: int = 30  # of each
+    transition_penalty: float = 10.0
+    transition_examples: int = 400_000  # interactions, the latest, that they are made of
     fewest_interactions: int = 200  # with fewer there is no validation period, and nothing is trained
     fewest_examples: int = 20  # and in the period
     continued_epochs: int = 2

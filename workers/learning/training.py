@@ -14,6 +14,7 @@ from workers.learning.objective import NEVER, softmax_loss
 from workers.learning.settings import Settings
 from workers.learning.tasks import Tasks
 from workers.learning.towers import HistoryBatch, ItemTower, ItemVectors, Shape, UserTower
+from workers.learning.transitions import Pace
 from workers.learning.trends import Trend, Trends
 
 DAMPING = 0.75  # power of an item's interactions in its chance to be drawn
@@ -51,6 +52,7 @@ class Arrays:
     met: Tensor  # (items,): 1 where the item was ever met, else 0
     trends: Trends
     drawing: Times  # (items,): running sum of the chances to be drawn, by interactions to the power of 3/4
+    paces: tuple[Pace, ...] = ()  # what follows what, for ranking
 
     @classmethod
     def of(cls, data: TrainingData, towers: Towers) -> "Arrays":
@@ -138,7 +140,8 @@ def train(
     random = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
     sorts = epoch_examples(arrays, settings, course.horizon)
-    steps = course.epochs * (sum(min(len(sort), settings.examples) for sort in sorts) // settings.batch + 1)
+    batches_of_epoch = sum(min(len(sort), settings.examples) for sort in sorts) // settings.batch + 1 + len(arrays.data.numerics)
+    steps = course.epochs * batches_of_epoch
     parameters = [p for p in towers.parameters() if p.requires_grad]
     towers.to(course.device)
     arrays = arrays.on(course.device)
@@ -147,7 +150,7 @@ def train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for epoch in range(course.epochs):
         towers.to(course.device).train()
-        for batch in batches(sorts, settings, course.since, random):
+        for batch in batches(arrays.data, sorts, settings, course.since, random):
             optimizer.zero_grad()
             with torch.autocast("cuda", torch.bfloat16, enabled=arrays.content.is_cuda):
                 loss = batch_loss(towers, arrays, batch, settings, random)
@@ -164,11 +167,19 @@ def train(
 
 
 def batches(
-    sorts: tuple[Examples, ...], settings: Settings, since: float, random: np.random.Generator
+    data: TrainingData, sorts: tuple[Examples, ...], settings: Settings, since: float, random: np.random.Generator
 ) -> Iterator[Examples]:
-    """Yield the batches of one epoch, both sorts mixed."""
+    """Yield the batches of one epoch, both sorts mixed; the examples of a batch see the same numbers of items."""
     epoch = join([part for part in (drawn(sort, settings, since, random) for sort in sorts) if len(part)])
-    yield from epoch.take(random.permutation(len(epoch))).batches(settings.batch)
+    mixed = random.permutation(len(epoch))
+    snapshot = data.snapshot_of(epoch.moment[mixed])
+    parts = [
+        chosen[begin : begin + settings.batch]
+        for chosen in (mixed[snapshot == number] for number in np.unique(snapshot))
+        for begin in range(0, len(chosen), settings.batch)
+    ]
+    for number in random.permutation(len(parts)):
+        yield epoch.take(parts[number])
 
 
 def batch_loss(
@@ -182,7 +193,7 @@ def batch_loss(
     history = replace(history, item=torch.from_numpy(columns.find(history.item.numpy()))).to(device)
     kept = torch.rand(len(arrays.met)) >= settings.identity_dropout
     looked_at = torch.from_numpy(columns.item).to(device)
-    items = arrays.vectors(towers, float(np.median(examples.moment)), arrays.met * kept.to(device), looked_at)
+    items = arrays.vectors(towers, float(examples.moment.min()), arrays.met * kept.to(device), looked_at)
     query = towers.users.queries(towers.users.full_pass(items, history), history.context)
     logits = inner(query, items).float()
     logits = logits + arrays.trends.logits(towers.trend, examples.moment, columns.item, history.context)

@@ -14,6 +14,10 @@ from workers.learning.measures import ndcg
 from workers.learning.ranking import Ranking, fit_ranking
 from workers.learning.settings import Settings
 from workers.learning.training import Arrays, Towers
+from workers.learning.transitions import fit_transitions
+
+
+ENOUGH = 200  # examples of a sort that count half as much as any number of them
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,11 @@ class Validation:
         """Return both sorts of examples."""
         return self.lists, self.turns
 
-    def known(self, towers: Towers) -> Arrays:
-        """Return what the towers' vectors meet in the period: identities from before it, histories as they grow."""
+    def known(self, towers: Towers, settings: Settings) -> Arrays:
+        """Return what there is to rank in the period: identities and transitions from before it, growing histories."""
         learned = Arrays.of(self.before, towers)
-        return replace(learned, data=self.everything, histories=Histories.of(self.everything))
+        paces = fit_transitions(self.before, settings)
+        return replace(learned, data=self.everything, histories=Histories.of(self.everything), paces=paces)
 
 
 def split(data: TrainingData, settings: Settings, not_before: float = -np.inf) -> Validation | None:
@@ -58,9 +63,9 @@ def split(data: TrainingData, settings: Settings, not_before: float = -np.inf) -
 
 
 def fitted_ranking(towers: Towers, known: Arrays, examples: Sequence[Examples]) -> Ranking:
-    """Return a ranking fitted so that each sort of examples counts the same."""
-    ranking = Ranking(len(towers.users.turning))
-    even = [replace(part, weight=part.weight / part.weight.sum()) for part in examples if len(part)]
+    """Return a ranking fitted so that each sort of examples counts the same, but for one of few examples."""
+    ranking = Ranking(len(towers.users.turning), len(known.paces))
+    even = [replace(part, weight=part.weight * (_trust(len(part)) / part.weight.sum())) for part in examples if len(part)]
     fit_ranking(ranking, together([batch for part in even for batch, _ in gather(towers, known, part)]))
     return ranking
 
@@ -72,8 +77,14 @@ def measure(towers: Towers, ranking: Ranking, known: Arrays, examples: Sequence[
 
 
 def quality(measured: dict[str, dict[str, Any]]) -> float:
-    """Return the mean over lists and turns of the logarithm of nDCG."""
-    return float(np.mean([np.log(each["ndcg_at_10"] + 1e-3) for each in measured.values()]))
+    """Return the mean over lists and turns of the logarithm of nDCG; a sort of few examples has little to say."""
+    logarithms = [np.log(each["ndcg_at_10"] + 1e-3) for each in measured.values()]
+    return float(np.average(logarithms, weights=[_trust(each["examples"]) for each in measured.values()]))
+
+
+def _trust(examples: int) -> float:
+    """Return what a sort of examples counts beside the other, below 1."""
+    return examples / (examples + ENOUGH)
 
 
 class Best:

@@ -1,0 +1,40 @@
+-- Generated transitions of a learned model: what tends to come right after the items that a user met last.
+-- Each is a sparse vector over the catalogue, added up as the heads add up contexts; no vector of a few hundred dimensions holds every pair.
+
+create or replace function dynrec._learned_transitions() returns text
+language sql immutable
+as $template$ select $body$
+create or replace function dynrec_data.following_m{model}(for_user text, session text[], context int, known_at timestamptz)
+returns table (item_id text, strength double precision, is_candidate boolean)
+language sql stable
+set search_path from current
+as $$
+  with event as (
+    select i.item_id, dynrec_data.event_weight_m{model}(i.kind, i.value) as weight, dense_rank() over (order by i.occurred_at desc) - 1 as later
+    from dynrec_data.interactions_{id}(array[for_user]) i where known_at is null
+    union all
+    select i.item_id, dynrec_data.event_weight_m{model}(i.kind, i.value), dense_rank() over (order by i.occurred_at desc) - 1
+    from dynrec_data.interactions_known_m{model}(for_user, known_at) i where known_at is not null and i.occurred_at <= known_at
+    union all
+    select s.item_id, dynrec_data.event_weight_m{model}(null, null), cardinality(session) - s.place
+    from unnest(session) with ordinality as s (item_id, place)
+  ), recent as materialized (
+    select e.item_id, p.pace, sum(e.weight * dynrec._power(p.decay, e.later)) as weight, sum(abs(e.weight) * dynrec._power(p.decay, e.later)) as mass
+    from event e join unnest({paces}, {reaches}) with ordinality as p (decay, reach, pace) on e.later < p.reach
+    group by e.item_id, p.pace
+  ), added as (
+    select n.item_id, sum(r.weight * n.weight) as plain, sum(r.weight * n.weight * ({transition_weights})[r.pace][context]) as strength
+    from (
+      select r.item_id, r.pace, r.weight / nullif(sqrt(sum(r.mass) over (partition by r.pace)), 0) as weight from recent r
+    ) r
+    join dynrec_data.item_transition t on t.model_id = {model} and t.item_id = r.item_id and t.pace = r.pace,
+      unnest(t.next_item_ids, t.weights) as n (item_id, weight)
+    where r.weight is not null
+    group by n.item_id
+  )
+  select a.item_id, a.strength, a.plain > 0 and row_number() over (order by a.plain desc, a.item_id) <= 50 from added a
+$$;
+$body$ $template$;
+comment on function dynrec._learned_transitions() is
+  'Internal. Template: the items that come after what a user (or a session, oldest first) met last, with what that adds to their scores: '
+  'sum over paces of weight[context] * sum(w * decay^turns * transition) / sqrt(sum(|w| * decay^turns)); the 50 highest sums are candidates.';
