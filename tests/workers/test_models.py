@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -156,7 +157,8 @@ def torch_scores(connection: queue.Connection, model: int, now: datetime) -> dic
     features = FeatureMaker.from_bytes(models.artefacts(connection, model)[FEATURES])
     data = read_sources(connection, model, training, {}, features).data
     towers = fitted.towers()
-    arrays = Arrays.of(data, towers)
+    arrays = replace(Arrays.of(data, towers), paces=fitted.paces)
+    assert fitted.paces[0].weights.nnz > 0
     chosen = np.array([data.users.index(f"u{n}") for n in range(1, 6)])
     ends = arrays.histories.start[chosen + 1]
     nothing = np.zeros(len(chosen))

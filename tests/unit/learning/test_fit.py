@@ -11,7 +11,7 @@ from workers.learning.artefact import Model, from_artefacts, to_artefacts
 from workers.learning.data import TrainingData
 from workers.learning.examples import CONTEXTS
 from workers.learning.fit import fit
-from workers.learning.serving import ItemServer
+from workers.learning.serving import ItemServer, transitions_of
 from workers.learning.settings import Settings
 
 
@@ -33,7 +33,9 @@ def test_an_artefact_gives_the_same_model(model: Model) -> None:
     read = from_artefacts(to_artefacts(model))
     assert all(torch.equal(tensor, model.tensors[name]) for name, tensor in read.tensors.items())
     assert all(torch.equal(tensor, model.ranking_tensors[name]) for name, tensor in read.ranking_tensors.items())
-    assert replace(read, tensors={}, ranking_tensors={}) == replace(model, tensors={}, ranking_tensors={})
+    assert transitions_of(read) == transitions_of(model)
+    emptied = {"tensors": {}, "ranking_tensors": {}, "paces": ()}
+    assert replace(read, **emptied) == replace(model, **emptied)
 
 
 def test_the_config_has_a_number_for_each_context(model: Model) -> None:

@@ -1,0 +1,103 @@
+"""What follows what: against scikit-learn's ridge regression, and a user's past added up one by one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
+
+from tests.unit.learning.conftest import shop
+from workers.learning.data import Histories, TrainingData
+from workers.learning.examples import Examples
+from workers.learning.history import history_batch
+from workers.learning.settings import Settings
+from workers.learning.training import Arrays, Towers, shape_of
+from workers.learning.transitions import SCALE, fit_transitions, following, reach_of
+
+DECAY = 0.5
+ALL_OF_THEM = Settings(
+    learned=8, content=4, transition_decays=(DECAY,), transition_neighbours=1000, transition_penalty=3.0
+)
+Matrix = NDArray[np.float64]
+
+
+@pytest.fixture
+def walks() -> TrainingData:
+    """A shop in which item n + 1 often comes right after item n; some interactions share a moment."""
+    random = np.random.default_rng(5)
+    data = shop(interactions=600, users=20, items=12)
+    user = np.repeat(np.arange(20), 30)
+    steps = np.where(random.random(600) < 0.7, 1, random.integers(2, 9, 600))
+    item = np.concatenate([np.cumsum(part) % 12 for part in np.split(steps, 20)])
+    moment = np.cumsum(random.integers(0, 3, 600)).astype(np.float64)
+    order = np.argsort(moment, kind="stable")
+    return replace(data, user=user[order], item=item[order], occurred_at=moment[order], kind=np.ones(600, np.int64))
+
+
+def past_and_next(data: TrainingData) -> tuple[Matrix, Matrix]:
+    """The faded past before each interaction, and its item, one row each."""
+    histories = Histories.of(data)
+    past, following_ = [], []
+    for user in range(len(data.users)):
+        places = range(histories.start[user], histories.start[user + 1])
+        for place in places:
+            row = np.zeros(len(data.items))
+            for earlier in range(histories.start[user], place):
+                turns = histories.turn[place] - histories.turn[earlier]
+                if 0 < turns <= reach_of(DECAY):
+                    row[histories.item[earlier]] += DECAY ** (turns - 1)
+            past.append(row)
+            following_.append(np.eye(len(data.items))[histories.item[place]])
+    return np.array(past), np.array(following_)
+
+
+def test_the_weights_are_those_of_a_ridge_regression(walks: TrainingData) -> None:
+    past, next_ = past_and_next(walks)
+    expected = Ridge(alpha=3.0, fit_intercept=False).fit(past, next_).coef_.T * SCALE
+    np.fill_diagonal(expected, 0)
+    (pace,) = fit_transitions(walks, ALL_OF_THEM)
+    np.testing.assert_allclose(pace.weights.toarray(), np.maximum(expected, 0), atol=1e-4)
+    successors = (np.arange(12) + 1) % 12
+    assert (pace.weights.toarray().argmax(axis=1) == successors).all()
+
+
+def test_the_highest_are_kept(walks: TrainingData) -> None:
+    (everything,) = fit_transitions(walks, ALL_OF_THEM)
+    (few,) = fit_transitions(walks, replace(ALL_OF_THEM, transition_neighbours=2))
+    weights = everything.weights.toarray()
+    second = np.sort(weights, axis=1)[:, -2][:, None]
+    np.testing.assert_allclose(few.weights.toarray(), np.where(weights >= second, weights, 0))
+
+
+def test_only_popular_items_have_transitions(walks: TrainingData) -> None:
+    (pace,) = fit_transitions(walks, replace(ALL_OF_THEM, transition_items=5))
+    popular = np.argsort(-np.bincount(walks.item), kind="stable")[:5]
+    assert set(np.unique(np.stack(pace.weights.nonzero()))) <= set(popular.tolist())
+
+
+def test_a_past_is_added_up_with_what_its_interactions_weigh(walks: TrainingData) -> None:
+    (pace,) = fit_transitions(walks, ALL_OF_THEM)
+    towers = Towers(shape_of(walks), ALL_OF_THEM)
+    towers.users.kind_weight.data[:] = 1.7
+    arrays = Arrays.of(walks, towers)
+    histories = arrays.histories
+    user = np.arange(3)
+    end = histories.start[1:4]
+    examples = Examples(user, end, np.full(3, 1e6), np.arange(4), np.zeros(3, int), np.zeros(3), np.zeros(3))
+    history = history_batch(histories, examples, arrays.values)
+    weight = towers.users.interaction_weights(history.kind, history.value).detach().numpy()
+    (found,) = following((pace,), towers.users, history, 12)
+    for row in range(3):
+        places = np.arange(histories.start[row], histories.start[row + 1])
+        lag = histories.turn[places[-1]] - histories.turn[places]
+        faded = np.where(lag < pace.reach, weight[places] * DECAY**lag, 0)
+        expected = sum(
+            one * pace.weights.toarray()[item] for one, item in zip(faded, histories.item[places], strict=True)
+        )
+        np.testing.assert_allclose(found[row], expected / np.sqrt(faded.sum()), rtol=1e-4)
+
+
+def test_nothing_follows_where_nothing_was_met(walks: TrainingData) -> None:
+    paces = fit_transitions(walks.before(0.0), Settings())
+    assert [pace.weights.nnz for pace in paces] == [0, 0]
