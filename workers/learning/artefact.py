@@ -83,7 +83,9 @@ def from_artefacts(artefacts: dict[str, bytes]) -> Model:
         ranking_tensors=load(artefacts[RANKING]),
         paces=_paces(load(artefacts[TRANSITIONS]), settings["transition_decays"], len(description["items"])),
         shape=Shape(**{**shape, "code_sizes": tuple(shape["code_sizes"])}),
-        settings=Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}),
+        settings=Settings(
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        ),
         values=ValueScale(**description["values"]),
         items=tuple(description["items"]),
         met=tuple(description["met"]),

@@ -17,8 +17,8 @@ from workers.device import torch_device
 from workers.learning.artefact import Model, from_artefacts, to_artefacts
 from workers.learning.features import FeatureMaker
 from workers.learning.fit import fit
-from workers.learning.settings import Settings
 from workers.learning.serving import transitions_of
+from workers.learning.settings import Settings
 from workers.learning.source import FEATURES, read_sources
 
 Progress = Callable[[str, float], None]  # what is being done, and how much of it is done (0 to 1)

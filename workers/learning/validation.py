@@ -16,7 +16,6 @@ from workers.learning.settings import Settings
 from workers.learning.training import Arrays, Towers
 from workers.learning.transitions import fit_transitions
 
-
 ENOUGH = 200  # examples of a sort that count half as much as any number of them
 
 
@@ -65,7 +64,7 @@ def split(data: TrainingData, settings: Settings, not_before: float = -np.inf) -
 def fitted_ranking(towers: Towers, known: Arrays, examples: Sequence[Examples]) -> Ranking:
     """Return a ranking fitted so that each sort of examples counts the same, but for one of few examples."""
     ranking = Ranking(len(towers.users.turning), len(known.paces))
-    even = [replace(part, weight=part.weight * (_trust(len(part)) / part.weight.sum())) for part in examples if len(part)]
+    even = [replace(part, weight=part.weight / part.weight.sum() * _trust(len(part))) for part in examples if len(part)]
     fit_ranking(ranking, together([batch for part in even for batch, _ in gather(towers, known, part)]))
     return ranking
 
