@@ -78,14 +78,13 @@ def from_artefacts(artefacts: dict[str, bytes]) -> Model:
     description = json.loads(artefacts[DESCRIPTION])
     shape = description["shape"]
     settings = description["settings"]
+    decays = {name: tuple(settings[name]) for name in ("decays", "transition_decays")}
     return Model(
         tensors=load(artefacts[TOWERS]),
         ranking_tensors=load(artefacts[RANKING]),
         paces=_paces(load(artefacts[TRANSITIONS]), settings["transition_decays"], len(description["items"])),
         shape=Shape(**{**shape, "code_sizes": tuple(shape["code_sizes"])}),
-        settings=Settings(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-        ),
+        settings=Settings(**{**settings, **decays}),
         values=ValueScale(**description["values"]),
         items=tuple(description["items"]),
         met=tuple(description["met"]),

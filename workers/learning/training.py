@@ -140,10 +140,8 @@ def train(
     random = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
     sorts = epoch_examples(arrays, settings, course.horizon)
-    batches_of_epoch = (
-        sum(min(len(sort), settings.examples) for sort in sorts) // settings.batch + 1 + len(arrays.data.numerics)
-    )
-    steps = course.epochs * batches_of_epoch
+    drawn_examples = sum(min(len(sort), settings.examples) for sort in sorts)
+    steps = course.epochs * (drawn_examples // settings.batch + 1 + len(arrays.data.numerics))
     parameters = [p for p in towers.parameters() if p.requires_grad]
     towers.to(course.device)
     arrays = arrays.on(course.device)

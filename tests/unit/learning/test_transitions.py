@@ -84,7 +84,8 @@ def test_a_past_is_added_up_with_what_its_interactions_weigh(walks: TrainingData
     histories = arrays.histories
     user = np.arange(3)
     end = histories.start[1:4]
-    examples = Examples(user, end, np.full(3, 1e6), np.arange(4), np.zeros(3, int), np.zeros(3), np.zeros(3))
+    nothing = np.zeros(3, dtype=np.float32)
+    examples = Examples(user, end, np.full(3, 1e6), np.arange(4), np.zeros(3, np.int64), nothing, nothing)
     history = history_batch(histories, examples, arrays.values)
     weight = towers.users.interaction_weights(history.kind, history.value).detach().numpy()
     (found,) = following((pace,), towers.users, history, 12)
