@@ -36,6 +36,10 @@ class ItemVectors(nn.Module):
         super().__init__()
         self.item, self.context, self.content, self.bias = item, context, content, bias
 
+    def rows(self, chosen: Tensor) -> "ItemVectors":
+        """Return some of them."""
+        return ItemVectors(self.item[chosen], self.context[chosen], self.content[chosen], self.bias[chosen])
+
 
 class ItemTower(nn.Module):
     """Content, labels, numbers and identity of items, added up.

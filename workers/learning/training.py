@@ -146,7 +146,7 @@ def train(
     towers.to(course.device)
     arrays = arrays.on(course.device)
     initial: list[Tensor] = [p.detach().clone() for p in parameters]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for epoch in range(course.epochs):
         towers.to(course.device).train()
@@ -190,29 +190,31 @@ def batch_loss(
     thinning = Thinning(settings.recent, settings.older, settings.history_dropout, random)
     history = history_batch(arrays.histories, examples, arrays.values, thinning)
     columns = Columns.of(arrays, history, examples, settings, random)
-    history = replace(history, item=torch.from_numpy(columns.find(history.item.numpy()))).to(device)
+    history = replace(history, item=torch.from_numpy(columns.place(history.item.numpy()))).to(device)
     kept = torch.rand(len(arrays.met)) >= settings.identity_dropout
     looked_at = torch.from_numpy(columns.item).to(device)
     items = arrays.vectors(towers, float(examples.moment.min()), arrays.met * kept.to(device), looked_at)
     query = towers.users.queries(towers.users.full_pass(items, history), history.context)
-    logits = inner(query, items).float()
-    logits = logits + arrays.trends.logits(towers.trend, examples.moment, columns.item, history.context)
-    rivals = logits + torch.from_numpy(barred(arrays, examples, columns) + columns.correction).to(device)
+    rivals = items.rows(torch.from_numpy(columns.place(columns.rival)).to(device))
+    logits = inner(query, rivals).float()
+    logits = logits + arrays.trends.logits(towers.trend, examples.moment, columns.rival, history.context)
+    competing = logits + torch.from_numpy(barred(arrays, examples, columns) + columns.correction).to(device)
     row, column = torch.from_numpy(examples.target_row()), torch.from_numpy(columns.find(examples.target))
     row, column = row.to(device), column.to(device)
-    loss = softmax_loss(logits, rivals, row, column, torch.from_numpy(examples.weight).to(device))
+    loss = softmax_loss(logits, competing, row, column, torch.from_numpy(examples.weight).to(device))
     value = torch.from_numpy(arrays.values.standard(examples.value)).to(device)
-    code = arrays.codes[looked_at[column], 0] if arrays.codes.shape[1] else None
-    further: Tensor = towers.tasks(query[0][row], items.item[column], value, code)
+    code = arrays.codes[torch.from_numpy(examples.target).to(device), 0] if arrays.codes.shape[1] else None
+    further: Tensor = towers.tasks(query[0][row], rivals.item[column], value, code)
     return loss + further
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The items that a batch looks at."""
+    """The items that a batch looks at, and those among them that compete in its softmax."""
 
     item: Integers  # ascending
-    correction: Floats  # what stands in the softmax for items that were not drawn: -ln of the chance to be drawn
+    rival: Integers  # ascending
+    correction: Floats  # of a rival: -ln of the chance that it was drawn
 
     @classmethod
     def of(
@@ -223,21 +225,24 @@ class Columns:
         settings: Settings,
         random: np.random.Generator,
     ) -> "Columns":
-        """Take all items, or where they are too many, those of the batch and others drawn by popularity."""
-        everything = len(arrays.content)
-        if everything <= settings.full_softmax:
-            return cls(np.arange(everything), np.zeros(everything, dtype=np.float32))
-        drawn = np.searchsorted(arrays.drawing, random.random(settings.negatives)).clip(max=everything - 1)
-        item = np.unique(np.concatenate([history.item.numpy(), examples.target, drawn]))
-        share = np.diff(arrays.drawing, prepend=0.0)[item]
+        """Let all items compete, or where they are too many, the targets and others drawn by popularity."""
+        everything = np.arange(len(arrays.content))
+        if len(everything) <= settings.full_softmax:
+            return cls(everything, everything, np.zeros(len(everything), dtype=np.float32))
+        drawn = np.searchsorted(arrays.drawing, random.random(settings.negatives)).clip(max=len(everything) - 1)
+        rival = np.unique(np.concatenate([examples.target, drawn]))
+        share = np.diff(arrays.drawing, prepend=0.0)[rival]
         chance = -np.expm1(-(settings.negatives + len(examples.target)) * share)
-        looked_at = np.isin(item, np.concatenate([examples.target, drawn]))
-        correction = np.where(looked_at, -np.log(np.maximum(chance, 1e-9)), NEVER)
-        return cls(item, correction.astype(np.float32))
+        correction = -np.log(np.maximum(chance, 1e-9)).astype(np.float32)
+        return cls(np.union1d(rival, history.item.numpy()), rival, correction)
+
+    def place(self, item: Integers) -> Integers:
+        """Return where items are among those that are looked at."""
+        return np.searchsorted(self.item, item)
 
     def find(self, item: Integers) -> Integers:
-        """Return the columns of items that are among them."""
-        return np.searchsorted(self.item, item)
+        """Return where items are among the rivals."""
+        return np.searchsorted(self.rival, item)
 
 
 def inner(query: tuple[Tensor, Tensor, Tensor], items: ItemVectors) -> Tensor:
@@ -248,13 +253,13 @@ def inner(query: tuple[Tensor, Tensor, Tensor], items: ItemVectors) -> Tensor:
 
 def barred(arrays: Arrays, examples: Examples, columns: Columns) -> Floats:
     """Return NEVER (B, N) for items that nobody had met by then, or the user had and is not to get again; else 0."""
-    barred = arrays.first_met[columns.item] > examples.moment[:, None]
+    barred = arrays.first_met[columns.rival] > examples.moment[:, None]
     if arrays.data.exclude_seen:
         start = arrays.histories.start[examples.user]
         length = examples.end - start
         seen = arrays.histories.item[ranges(start, length)]
         row = np.repeat(np.arange(len(examples)), length)
-        here = np.isin(seen, columns.item)
+        here = np.isin(seen, columns.rival)
         barred[row[here], columns.find(seen[here])] = True
     barred[examples.target_row(), columns.find(examples.target)] = False
     return barred.astype(np.float32) * np.float32(NEVER)
