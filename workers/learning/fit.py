@@ -16,7 +16,7 @@ from workers.learning.ranking import Ranking
 from workers.learning.settings import Settings
 from workers.learning.training import Arrays, Course, Towers, shape_of, train
 from workers.learning.transitions import fit_transitions
-from workers.learning.validation import Best, Validation, fitted_ranking, measure, quality, split
+from workers.learning.validation import Best, Validation, fitted_ranking, gather_sorts, measure, split
 
 Progress = Callable[[str, float], None]  # what is being done, and how much of it is done (0 to 1)
 
@@ -42,9 +42,9 @@ def fit(
     epochs, horizon, explored = 0, 0.0, 0.0
     metrics: dict[str, Any] = {}
     if period is not None:
-        towers, known, epochs = _validated(period, settings, previous, device, progress)
-        ranking = fitted_ranking(towers, known, period.examples)
-        metrics = {"epochs": epochs, **measure(towers, ranking, known, period.examples)}
+        towers, known, best = _validated(period, settings, previous, device, progress)
+        epochs, ranking = best.epoch, best.ranking or ranking
+        metrics = {"epochs": epochs, **best.measured}
         if previous is not None:
             metrics["previous"] = _of_previous(previous, period)
         explored = exploration(towers, ranking, known, period.lists)
@@ -69,8 +69,8 @@ def new_towers(data: TrainingData, settings: Settings, previous: Model | None = 
 
 def _validated(
     period: Validation, settings: Settings, previous: Model | None, device: str, progress: Progress
-) -> tuple[Towers, Arrays, int]:
-    """Train on what came before the period; return the towers of the best epoch, what they rank, and its number."""
+) -> tuple[Towers, Arrays, Best]:
+    """Train on what came before the period; return the towers of the best epoch, what they rank, and that epoch."""
     towers = new_towers(period.before, settings, previous)
     known = period.known(towers, settings)
     epochs = settings.epochs if previous is None else settings.continued_epochs
@@ -78,22 +78,23 @@ def _validated(
     best = Best(towers, settings.patience)
 
     def after_epoch(epoch: int) -> bool:
+        sorts = gather_sorts(towers, known, period.examples)
+        ranking = fitted_ranking(settings, sorts)
         report(epoch)
-        measured = measure(towers, fitted_ranking(towers, known, period.examples), known, period.examples)
-        return best.goes_on(epoch, quality(measured))
+        return best.goes_on(epoch, ranking, measure(ranking, sorts))
 
     since = previous.trained_until if previous else -np.inf
     course = Course(epochs, period.horizon, since, device)
     train(towers, Arrays.of(period.before, towers), settings, course, after_epoch)
     best.restore()
-    return towers, known, best.epoch
+    return towers, known, best
 
 
 def _of_previous(previous: Model, period: Validation) -> dict[str, Any]:
     """Return the figures of the previous model on the same period."""
     towers = new_towers(period.before, previous.settings, previous)
     known = period.known(towers, previous.settings)
-    return measure(towers, previous.ranking(), known, period.examples)
+    return measure(previous.ranking(), gather_sorts(towers, known, period.examples))
 
 
 def _model(

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from workers.learning.candidates import BATCH, gather, together
-from workers.learning.data import Floats, Histories, TrainingData
+from workers.learning.data import Floats, Histories, Integers, TrainingData
 from workers.learning.examples import Examples, next_turns, snapshots
 from workers.learning.measures import ndcg
-from workers.learning.ranking import Ranking, fit_ranking
+from workers.learning.ranking import Candidates, Ranking, fit_ranking
 from workers.learning.settings import Settings
 from workers.learning.training import Arrays, Towers
 from workers.learning.transitions import fit_transitions
@@ -61,18 +61,38 @@ def split(data: TrainingData, settings: Settings, not_before: float = -np.inf) -
     return Validation(before, data, horizon, *(_some(part, settings) for part in (turns, lists)))
 
 
-def fitted_ranking(towers: Towers, known: Arrays, examples: Sequence[Examples]) -> Ranking:
-    """Return a ranking fitted so that each sort of examples counts the same, but for one of few examples."""
-    ranking = Ranking(len(towers.users.turning), len(known.paces))
-    even = [replace(part, weight=part.weight / part.weight.sum() * _trust(len(part))) for part in examples if len(part)]
-    fit_ranking(ranking, together([batch for part in even for batch, _ in gather(towers, known, part)]))
+@dataclass(frozen=True)
+class Sort:
+    """What one sort of examples could be answered with by some towers."""
+
+    name: str  # lists or turns
+    examples: Examples
+    batches: list[tuple[Candidates, Integers]]
+
+
+def gather_sorts(towers: Towers, known: Arrays, examples: Sequence[Examples]) -> list[Sort]:
+    """Return the candidates of both sorts of examples, lists and next turns; a sort without examples is left out.
+
+    Each example of a sort weighs the same, and together as much as the sort counts.
+    """
+    sorts = []
+    for name, part in zip(("lists", "turns"), examples, strict=True):
+        if len(part):
+            even = replace(part, weight=part.weight / part.weight.sum() * _trust(len(part)))
+            sorts.append(Sort(name, even, list(gather(towers, known, even))))
+    return sorts
+
+
+def fitted_ranking(settings: Settings, sorts: Sequence[Sort]) -> Ranking:
+    """Return a ranking fitted to the sorts."""
+    ranking = Ranking(len(settings.decays), len(settings.transition_decays))
+    fit_ranking(ranking, together([candidates for sort in sorts for candidates, _ in sort.batches]))
     return ranking
 
 
-def measure(towers: Towers, ranking: Ranking, known: Arrays, examples: Sequence[Examples]) -> dict[str, dict[str, Any]]:
+def measure(ranking: Ranking, sorts: Sequence[Sort]) -> dict[str, dict[str, Any]]:
     """Return nDCG@10 of the model and of decayed popularity (of the best half-life), for lists and for next turns."""
-    named = zip(("lists", "turns"), examples, strict=True)
-    return {name: _measure(towers, ranking, known, part) for name, part in named if len(part)}
+    return {sort.name: _measure(ranking, sort) for sort in sorts}
 
 
 def quality(measured: dict[str, dict[str, Any]]) -> float:
@@ -90,13 +110,16 @@ class Best:
     """The best epoch so far, and when to stop looking."""
 
     def __init__(self, towers: Towers, patience: int) -> None:
-        self.epoch, self._towers, self._patience = 0, towers, patience
+        self.epoch = 0
+        self.ranking: Ranking | None = None
+        self.measured: dict[str, dict[str, Any]] = {}
+        self._towers, self._patience = towers, patience
         self._quality, self._tensors = -np.inf, towers.state_dict()
 
-    def goes_on(self, epoch: int, value: float) -> bool:
+    def goes_on(self, epoch: int, ranking: Ranking, measured: dict[str, dict[str, Any]]) -> bool:
         """Take note of an epoch; return whether there is hope for the next."""
-        if value > self._quality:
-            self.epoch, self._quality = epoch, value
+        if quality(measured) > self._quality:
+            self.epoch, self._quality, self.ranking, self.measured = epoch, quality(measured), ranking, measured
             self._tensors = {name: tensor.clone() for name, tensor in self._towers.state_dict().items()}
         return epoch - self.epoch < self._patience
 
@@ -106,13 +129,13 @@ class Best:
 
 
 @torch.no_grad()
-def _measure(towers: Towers, ranking: Ranking, known: Arrays, examples: Examples) -> dict[str, Any]:
+def _measure(ranking: Ranking, sort: Sort) -> dict[str, Any]:
     gains: list[list[Floats]] = []
-    for (candidates, items), batch in zip(gather(towers, known, examples), examples.batches(BATCH), strict=True):
+    for (candidates, items), batch in zip(sort.batches, sort.examples.batches(BATCH), strict=True):
         popularity = [ndcg(items, rate.numpy(), batch) for rate in candidates.rates.unbind(dim=2)]
         gains.append([ndcg(items, ranking(candidates).numpy(), batch), *popularity])
     model, *decayed = (float(np.concatenate(part).mean()) for part in zip(*gains, strict=True))
-    return {"ndcg_at_10": model, "popularity": max(decayed), "examples": len(examples)}
+    return {"ndcg_at_10": model, "popularity": max(decayed), "examples": len(sort.examples)}
 
 
 def _some(examples: Examples, settings: Settings) -> Examples:
