@@ -6,10 +6,14 @@ language sql immutable
 as $template$ select $body$
 create or replace function dynrec_data.following_m{model}(for_user text, session text[], context int, known_at timestamptz)
 returns table (item_id text, strength double precision, is_candidate boolean)
-language sql stable
+language plpgsql stable rows 500
 set search_path from current
+set plan_cache_mode = 'force_generic_plan'
+set enable_seqscan = off
 as $$
-  with event as (
+#variable_conflict use_column
+begin
+  return query with event as (
     select i.item_id, dynrec_data.event_weight_m{model}(i.kind, i.value) as weight, dense_rank() over (order by i.occurred_at desc) - 1 as later
     from dynrec_data.interactions_{id}(array[for_user]) i where known_at is null
     union all
@@ -32,7 +36,8 @@ as $$
     where r.weight is not null
     group by n.item_id
   )
-  select a.item_id, a.strength, a.plain > 0 and row_number() over (order by a.plain desc, a.item_id) <= 50 from added a
+  select a.item_id, a.strength, a.plain > 0 and row_number() over (order by a.plain desc, a.item_id) <= 50 from added a;
+end
 $$;
 $body$ $template$;
 comment on function dynrec._learned_transitions() is

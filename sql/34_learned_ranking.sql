@@ -21,10 +21,14 @@ set search_path from current
 as $$ select dynrec._zero({dimension} - 1) || array[({bias_weight})[context]]::vector $$;
 create or replace function dynrec_data.popular_m{model}(known_at timestamptz)
 returns table (slot int, item_id text, rate double precision)
-language sql stable
+language plpgsql stable rows 250
 set search_path from current
+set plan_cache_mode = 'force_generic_plan'
+set enable_seqscan = off
 as $$
-  with past as materialized (
+#variable_conflict use_column
+begin
+  return query with past as materialized (
     select r.item_id, s.slot, r.rates[s.slot] as rate, row_number() over (partition by s.slot order by r.rates[s.slot] desc, r.item_id) as place
     from dynrec_data.rates_m{model}(known_at) r, generate_series(1, 5) s (slot) where known_at is not null
   )
@@ -42,7 +46,8 @@ as $$
     union all
     (select 5, p.* from dynrec_data.item_popularity p where p.recommender_id = {id} and p.rate_keys is not null order by p.rate_keys[5] desc limit 50)
   ) p
-  where known_at is null
+  where known_at is null;
+end
 $$;
 create or replace function dynrec_data.ranked_m{model}(
   item_ids text[], query vector, context int, for_user text, tops double precision[], following text[], strengths double precision[], known_at timestamptz)
@@ -164,7 +169,8 @@ begin
       ) f
       where f.place = 1 or not (f.item_id in (select e from unnest(excluded) e where e is not null))
         and not (f.item_id in (select m.item_id from met m))
-        and exists (select from {items} i where i.{key} = case when pg_input_is_valid(f.item_id, '{key_type}') then f.item_id::{key_type} end)
+        -- not by exists(): that could be answered by hashing the whole table
+        and (select true from {items} i where i.{key} = case when pg_input_is_valid(f.item_id, '{key_type}') then f.item_id::{key_type} end limit 1)
       group by f.item_id
     ), ranked as materialized (
       select r.*, row_number() over (order by r.score desc, r.item_id) as place, row_number() over (partition by r.is_new order by r.score desc, r.item_id) as among
