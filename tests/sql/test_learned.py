@@ -180,6 +180,46 @@ def test_explanations_add_up(shop: Shop, answers: Answers) -> None:
     assert sum(contribution for (contribution,) in reasons) == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_session_is_a_user_who_met_its_items_just_now(shop: Shop, answers: Answers) -> None:
+    session = ["3", "8", "5", "3"]
+    shop.add_events(
+        [Event("walker", item, NOW - timedelta(seconds=9 - n), "other", None) for n, item in enumerate(session)]
+    )
+    answers.drain()
+    shop.execute("select dynrec.promote_model('shop')")
+    shop.execute("select set_config('dynrec.clock', %s, false)", [NOW.isoformat()])
+    of_user = shop.recommend("walker", k=9)
+    of_session = shop.execute("select item_id, score from dynrec.recommend_for_items('shop', %s, 9)", [session])
+    assert [item for item, _ in of_session] == [item for item, _, _ in of_user]
+    assert [score for _, score in of_session] == pytest.approx([score for _, score, _ in of_user], abs=1e-4)
+
+
+def test_what_follows_the_last_interactions_is_a_candidate(shop: Shop) -> None:
+    shop.add_events(events(0, 30))
+    shop.add_products(range(50, 60))
+    shop.drain()
+    config = make_config(candidates=1)
+    answers = Answers(shop, config, stage(shop.connection, config))
+    answers.drain()
+    shop.execute("select set_config('dynrec.clock', %s, false)", [NOW.isoformat()])
+    oracle = answers.oracle()
+    for user in USERS:
+        found = {item: score for item, score, _ in shop.recommend(user, k=23, exclude_seen=False, by_model=2)}
+        following = {item for item in oracle.scores(user, NOW) if oracle.following(user, item, NOW) > 0}
+        assert following & {str(item) for item in range(50, 60)}, "nobody has met these: nothing else finds them"
+        for item in following:
+            assert found[item] == pytest.approx(oracle.scores(user, NOW)[item], abs=2e-4)
+
+
+def test_a_model_without_transitions(shop: Shop) -> None:
+    shop.add_events(events(0, 30))
+    shop.drain()
+    config = make_config(transitions=[])
+    answers = Answers(shop, config, stage(shop.connection, config))
+    answers.drain()
+    answers.check()
+
+
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
 def test_places_are_held_for_items_that_nobody_has_met(shop: Shop, share: float) -> None:
     shop.add_events(events(0, 30))
