@@ -31,6 +31,7 @@ as $$
     'repeat_count', c ->> 'repeat_count',
     'repeat_recency', c ->> 'repeat_recency',
     'exploration', c ->> 'exploration',
+    'exploration_gap', coalesce(c ->> 'exploration_gap', quote_literal('infinity') || '::double precision'),
     'paces', dynrec._numbers(coalesce((select jsonb_agg(t -> 'decay' order by n) from jsonb_array_elements(c -> 'transitions') with ordinality as x (t, n)), '[]')),
     'reaches', dynrec._numbers(coalesce((select jsonb_agg(t -> 'reach' order by n) from jsonb_array_elements(c -> 'transitions') with ordinality as x (t, n)), '[]')),
     'transition_weights', dynrec._numbers(coalesce((select jsonb_agg(t -> 'weights' order by n) from jsonb_array_elements(c -> 'transitions') with ordinality as x (t, n)), '[]')),

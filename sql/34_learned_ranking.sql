@@ -173,12 +173,14 @@ begin
         and (select true from {items} i where i.{key} = case when pg_input_is_valid(f.item_id, '{key_type}') then f.item_id::{key_type} end limit 1)
       group by f.item_id
     ), ranked as materialized (
-      select r.*, row_number() over (order by r.score desc, r.item_id) as place, row_number() over (partition by r.is_new order by r.score desc, r.item_id) as among
+      select r.*, row_number() over best as place, row_number() over (partition by r.is_new order by r.score desc, r.item_id) as among,
+        nth_value(r.score, n) over (best rows between unbounded preceding and unbounded following) as last
       from dynrec_data.ranked_m{model}(array(select c.item_id from candidate c), asked.query, asked.context, for_user,
         dynrec_data.tops_m{model}(array(select p.rate from popular p), array(select p.slot from popular p)),
         array(select f.item_id from following f), array(select f.strength from following f), null) r
+      window best as (order by r.score desc, r.item_id)
     ), chosen as (
-      select r.*, dynrec._held_place(r.place, r.among, r.is_new, n, slots) as held
+      select r.*, dynrec._held_place(r.place, r.among, r.is_new and coalesce(r.score >= r.last - {exploration_gap}, true), n, slots) as held
       from ranked r order by held, r.place limit n
     )
     select r.item_id, (row_number() over (order by r.held, r.place))::int, r.score,
@@ -201,8 +203,8 @@ $$;
 comment on function dynrec._held_slots(int, double precision, text) is
   'Internal. How many of n places are held for items that nobody has met: n * exploration, rounded up or down by user and day.';
 
-create or replace function dynrec._held_place(place bigint, among bigint, is_new boolean, n int, slots int) returns double precision
+create or replace function dynrec._held_place(place bigint, among bigint, is_worth_it boolean, n int, slots int) returns double precision
 language sql immutable parallel safe
-as $$ select case when is_new and among <= slots then least(place, n - slots + 0.5) else place end $$;
+as $$ select case when is_worth_it and among <= slots then least(place, n - slots + 0.5) else place end $$;
 comment on function dynrec._held_place(bigint, bigint, boolean, int, int) is
-  'Internal. The place of a candidate in a list of n whose last slots are held for the best of the items that nobody has met.';
+  'Internal. The place of a candidate in a list of n whose last slots are held for the best of the items that nobody has met, those whose score is not too far below the others.';

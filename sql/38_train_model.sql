@@ -109,7 +109,8 @@ begin
     ('transitions', jsonb_typeof(config -> 'transitions') = 'array' and not exists (select from jsonb_array_elements(config -> 'transitions') t
       where not ((t ->> 'decay')::double precision between 0.001 and 1 and (t ->> 'reach')::int > 0 and jsonb_array_length(t -> 'weights') = 25))),
     ('candidates', (config ->> 'candidates')::int between 1 and 1000),
-    ('exploration', (config ->> 'exploration')::double precision between 0 and 1)) f (what, holds)
+    ('exploration', (config ->> 'exploration')::double precision between 0 and 1),
+    ('exploration_gap', coalesce(jsonb_typeof(config -> 'exploration_gap'), 'null') in ('null', 'number'))) f (what, holds)
   where f.holds is not true limit 1;
   if found then
     perform dynrec._reject('config of a learned model: unusable ' || fault, left(config ->> split_part(fault, ',', 1), 200), 'It is what workers.learning makes; train again.');

@@ -123,16 +123,19 @@ begin
         union all select i, 4 from unnest($5) i where %2$s and %3$s
       ) f group by f.item_id
     ), ranked as (
-      select s.*, row_number() over (order by s.score desc, s.item_id) as place, row_number() over (partition by s.is_new order by s.score desc, s.item_id) as among
+      select s.*, row_number() over best as place, row_number() over (partition by s.is_new order by s.score desc, s.item_id) as among,
+        nth_value(s.score, $13) over (best rows between unbounded preceding and unbounded following) as last
       from dynrec_data.ranked_m%1$s(array(select c.item_id from candidate c), $6, $7, $8, dynrec_data.tops_m%1$s($9, $10), $16, $17, $11) s
+      window best as (order by s.score desc, s.item_id)
     )
     select s.item_id, s.score, case when c.place <= 2 and $6 is not null then $12 when c.place = 4 then 'repeat' else 'trending' end
     from ranked s join candidate c using (item_id)
-    order by dynrec._held_place(s.place, s.among, s.is_new, $13, $14), s.place limit $13
+    order by dynrec._held_place(s.place, s.among, s.is_new and coalesce(s.score >= s.last - $18, true), $13, $14), s.place limit $13
     $query$, r.active_model_id, dynrec._not_excluded('i'),
     case when as_of is not null and filter is null and not row_security_active(r.items) then 'true' else dynrec._in_source(r, 'i', filter) end)
     using filter_args, excluded, near, popular.ids, met, query, context, for_user, popular.rates, popular.slots, as_of, path, n,
-      dynrec._held_slots(n, (config ->> 'exploration')::double precision, for_user), following.first, following.ids, following.strengths;
+      dynrec._held_slots(n, (config ->> 'exploration')::double precision, for_user), following.first, following.ids, following.strengths,
+      coalesce((config ->> 'exploration_gap')::double precision, 'infinity');
 end
 $$;
 comment on function dynrec._learned_candidates(

@@ -231,3 +231,25 @@ def test_places_are_held_for_items_that_nobody_has_met(shop: Shop, share: float)
         rows = shop.recommend(user, k=8, exclude_seen=False, by_model=model)
         new = [item for item, _, _ in rows if int(item) >= 50 or item == "12"]
         assert 8 * share <= len(new) <= 8 * share + 1
+
+
+@pytest.mark.parametrize("gap", [0.0, 4.0, 8.0, 30.0])
+def test_a_place_is_held_for_what_is_not_too_far_below(shop: Shop, gap: float) -> None:
+    shop.add_events(events(0, 30))
+    shop.add_products(range(50, 60))
+    shop.drain()
+    config = make_config(exploration=1 / 8, exploration_gap=gap, cold=[-8.0] * 25)
+    answers = Answers(shop, config, stage(shop.connection, config))
+    answers.drain()
+    shop.execute("select set_config('dynrec.clock', %s, false)", [NOW.isoformat()])
+    for user in USERS:
+        scores = answers.oracle().scores(user, NOW)
+        met = {event.item for event in shop.events()}
+        best = sorted(scores, key=lambda item: -scores[item])
+        expected = set(best[:8])
+        new = next(item for item in best if item not in met)
+        if new not in expected and scores[new] >= scores[best[7]] - gap:
+            expected = {*best[:7], new}
+        for arguments in ({}, {"filter": "true"}):
+            rows = shop.recommend(user, k=8, exclude_seen=False, by_model=2, **arguments)
+            assert {item for item, _, _ in rows} == expected

@@ -1,39 +1,53 @@
-"""Whether a place in each list should be held for items that nobody has met."""
+"""Whether a place in lists should be held for items that nobody has met, and in which lists."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from workers.learning.examples import Examples
-from workers.learning.history import history_batch
+from workers.learning.data import Floats
+from workers.learning.measures import K
 from workers.learning.ranking import Ranking
-from workers.learning.training import Arrays, Towers
+from workers.learning.validation import Sort
 
 SHARE = 0.1  # of a list's places: one of ten
 WORTH = 0.02  # the place is held where at least this share of users who met such items were shown one of theirs
 
 
-@torch.no_grad()
-def exploration(towers: Towers, ranking: Ranking, known: Arrays, lists: Examples) -> float:
-    """Return the share of places to hold, 0 where the best unmet item for a user is hardly ever the right one.
+@dataclass(frozen=True)
+class Exploration:
+    """A share of the places of a list, which an unmet item takes if its score is at most `gap` below the last one's."""
 
-    In catalogues where most of what nobody met is dead stock, a place for it is lost.
+    share: float = 0.0
+    gap: float | None = None  # None: whatever its score is
+
+
+@torch.no_grad()
+def exploration(ranking: Ranking, sorts: Sequence[Sort]) -> Exploration:
+    """Return what to hold: nothing where the best unmet item for a user is hardly ever the right one.
+
+    In catalogues where most of what nobody met is dead stock, a place for it is lost. Elsewhere the half of the lists
+    has one in which the best unmet item comes nearest to the others.
     """
-    unmet = np.flatnonzero(~np.isfinite(known.first_met))
-    wanted = np.isin(lists.target, unmet)
-    asked = np.unique(lists.target_row()[wanted])
-    if not len(asked):
-        return 0.0
-    lists = lists.take(asked)
-    items = known.vectors(towers, float(lists.moment[0]), rows=torch.from_numpy(unmet))
-    gates = towers.users.gates() * ranking.gate().exp()  # (H + 2, X)
-    hits = 0
-    for batch in lists.batches(256):
-        history = history_batch(known.histories, batch, known.values)
-        everything = known.vectors(towers, float(batch.moment[0]))
-        heads = towers.users.full_pass(everything, history)
-        gate = gates[:, history.context]  # (H + 2, B)
-        learned = torch.stack([g[:, None] * head for g, head in zip(gate, heads[:-1], strict=False)]).sum(dim=0)
-        score = learned @ items.item.T + gate[-2][:, None] * heads[-1] @ items.content.T
-        best = unmet[(score + gate[-1][:, None] * items.bias).argmax(dim=1).numpy()]
-        hits += int((batch.target == best[batch.target_row()]).sum())
-    return SHARE if hits >= WORTH * len(lists) else 0.0
+    gaps, hits, asked = [np.zeros(0)], 0, 0
+    for lists in (sort for sort in sorts if sort.name == "lists"):
+        for (candidates, items), batch in zip(lists.batches, lists.batched(), strict=True):
+            score = ranking(candidates).numpy()
+            unmet = np.where((candidates.cold & candidates.allowed).numpy(), score, -np.inf)
+            found = np.isfinite(unmet.max(axis=1))
+            best = np.where(found, items[np.arange(len(items)), unmet.argmax(axis=1)], -1)
+            gaps.append((_last(score) - unmet.max(axis=1))[found])
+            row = batch.target_row()
+            asked += len(np.unique(row[lists.unmet[batch.target]]))
+            hits += int((batch.target == best[row]).sum())
+    if not asked or hits < WORTH * asked:
+        return Exploration()
+    return Exploration(SHARE, float(np.median(np.concatenate(gaps))))
+
+
+def _last(score: Floats) -> Floats:
+    """Return the score of the last place of each list (B,)."""
+    place = min(K, score.shape[1]) - 1
+    last: Floats = -np.partition(-score, place, axis=1)[:, place]
+    return last

@@ -10,7 +10,7 @@ from workers.learning.artefact import Model
 from workers.learning.config import config_of
 from workers.learning.continuing import carry_over
 from workers.learning.data import TrainingData
-from workers.learning.exploration import exploration
+from workers.learning.exploration import Exploration, exploration
 from workers.learning.initial import initialise
 from workers.learning.ranking import Ranking
 from workers.learning.settings import Settings
@@ -39,16 +39,18 @@ def fit(
     since = previous.trained_until if previous else -np.inf
     period = split(data, settings, since)
     ranking = previous.ranking() if previous else Ranking(len(settings.decays), len(settings.transition_decays))
-    epochs, horizon, explored = 0, 0.0, 0.0
+    epochs, horizon, explored = 0, 0.0, Exploration()
     metrics: dict[str, Any] = {}
     if period is not None:
-        towers, known, best = _validated(period, settings, previous, device, progress)
+        towers, best = _validated(period, settings, previous, device, progress)
         epochs, ranking = best.epoch, best.ranking or ranking
         metrics = {"epochs": epochs, **best.measured}
         if previous is not None:
             metrics["previous"] = _of_previous(previous, period)
-        explored = exploration(towers, ranking, known, period.lists)
+        explored = exploration(ranking, best.sorts)
         horizon = period.horizon
+    if settings.exploration is not None:
+        explored = Exploration(settings.exploration)
     towers = new_towers(data, settings, previous)
     if epochs:
         course = Course(epochs, horizon, since, device)
@@ -69,8 +71,8 @@ def new_towers(data: TrainingData, settings: Settings, previous: Model | None = 
 
 def _validated(
     period: Validation, settings: Settings, previous: Model | None, device: str, progress: Progress
-) -> tuple[Towers, Arrays, Best]:
-    """Train on what came before the period; return the towers of the best epoch, what they rank, and that epoch."""
+) -> tuple[Towers, Best]:
+    """Train on what came before the period; return the towers of the best epoch, and that epoch."""
     towers = new_towers(period.before, settings, previous)
     known = period.known(towers, settings)
     epochs = settings.epochs if previous is None else settings.continued_epochs
@@ -81,13 +83,13 @@ def _validated(
         sorts = gather_sorts(towers, known, period.examples)
         ranking = fitted_ranking(settings, sorts)
         report(epoch)
-        return best.goes_on(epoch, ranking, measure(ranking, sorts))
+        return best.goes_on(epoch, ranking, sorts)
 
     since = previous.trained_until if previous else -np.inf
     course = Course(epochs, period.horizon, since, device)
     train(towers, Arrays.of(period.before, towers), settings, course, after_epoch)
     best.restore()
-    return towers, known, best
+    return towers, best
 
 
 def _of_previous(previous: Model, period: Validation) -> dict[str, Any]:
@@ -98,7 +100,12 @@ def _of_previous(previous: Model, period: Validation) -> dict[str, Any]:
 
 
 def _model(
-    data: TrainingData, settings: Settings, towers: Towers, ranking: Ranking, explored: float, metrics: dict[str, Any]
+    data: TrainingData,
+    settings: Settings,
+    towers: Towers,
+    ranking: Ranking,
+    explored: Exploration,
+    metrics: dict[str, Any],
 ) -> Model:
     arrays = Arrays.of(data, towers)
     return Model(
@@ -113,7 +120,7 @@ def _model(
         kinds=data.kinds,
         trained_until=float(data.occurred_at[-1]) if len(data.occurred_at) else 0.0,
         config=config_of(towers.users, ranking, settings, arrays.values, data.kinds)
-        | {"exploration": explored if settings.exploration is None else settings.exploration},
+        | {"exploration": explored.share, "exploration_gap": explored.gap},
         metrics=metrics,
     )
 

@@ -1,6 +1,6 @@
 """The validation period: the last part of the data, foreseen from what came before it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from workers.learning.candidates import BATCH, gather, together
-from workers.learning.data import Floats, Histories, Integers, TrainingData
+from workers.learning.data import Flags, Floats, Histories, Integers, TrainingData
 from workers.learning.examples import Examples, next_turns, snapshots
 from workers.learning.measures import ndcg
 from workers.learning.ranking import Candidates, Ranking, fit_ranking
@@ -68,6 +68,11 @@ class Sort:
     name: str  # lists or turns
     examples: Examples
     batches: list[tuple[Candidates, Integers]]
+    unmet: Flags  # (items,): nobody met them before the period
+
+    def batched(self) -> Iterator[Examples]:
+        """Yield the examples of each of the batches."""
+        return self.examples.batches(BATCH)
 
 
 def gather_sorts(towers: Towers, known: Arrays, examples: Sequence[Examples]) -> list[Sort]:
@@ -79,7 +84,7 @@ def gather_sorts(towers: Towers, known: Arrays, examples: Sequence[Examples]) ->
     for name, part in zip(("lists", "turns"), examples, strict=True):
         if len(part):
             even = replace(part, weight=part.weight / part.weight.sum() * _trust(len(part)))
-            sorts.append(Sort(name, even, list(gather(towers, known, even))))
+            sorts.append(Sort(name, even, list(gather(towers, known, even)), ~np.isfinite(known.first_met)))
     return sorts
 
 
@@ -112,14 +117,17 @@ class Best:
     def __init__(self, towers: Towers, patience: int) -> None:
         self.epoch = 0
         self.ranking: Ranking | None = None
+        self.sorts: list[Sort] = []
         self.measured: dict[str, dict[str, Any]] = {}
         self._towers, self._patience = towers, patience
         self._quality, self._tensors = -np.inf, towers.state_dict()
 
-    def goes_on(self, epoch: int, ranking: Ranking, measured: dict[str, dict[str, Any]]) -> bool:
+    def goes_on(self, epoch: int, ranking: Ranking, sorts: list[Sort]) -> bool:
         """Take note of an epoch; return whether there is hope for the next."""
+        measured = measure(ranking, sorts)
         if quality(measured) > self._quality:
-            self.epoch, self._quality, self.ranking, self.measured = epoch, quality(measured), ranking, measured
+            self.epoch, self._quality = epoch, quality(measured)
+            self.ranking, self.sorts, self.measured = ranking, sorts, measured
             self._tensors = {name: tensor.clone() for name, tensor in self._towers.state_dict().items()}
         return epoch - self.epoch < self._patience
 
@@ -131,7 +139,7 @@ class Best:
 @torch.no_grad()
 def _measure(ranking: Ranking, sort: Sort) -> dict[str, Any]:
     gains: list[list[Floats]] = []
-    for (candidates, items), batch in zip(sort.batches, sort.examples.batches(BATCH), strict=True):
+    for (candidates, items), batch in zip(sort.batches, sort.batched(), strict=True):
         popularity = [ndcg(items, rate.numpy(), batch) for rate in candidates.rates.unbind(dim=2)]
         gains.append([ndcg(items, ranking(candidates).numpy(), batch), *popularity])
     model, *decayed = (float(np.concatenate(part).mean()) for part in zip(*gains, strict=True))
