@@ -29,7 +29,7 @@ DROP_MODEL_CODE = """
     begin
       for generated in
         select p.oid::regprocedure from pg_proc p
-        where p.pronamespace = 'dynrec_data'::regnamespace and p.proname ~ '^(ranked|following|recommend)_m[0-9]+$'
+        where p.pronamespace = 'dynrec_data'::regnamespace and p.proname ~ '^(ranked|following)_m[0-9]+$'
       loop
         execute format('drop function %s', generated);
       end loop;
