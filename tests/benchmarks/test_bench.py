@@ -8,7 +8,9 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
+from dynrec_store.exceptions import DynrecError
 from workers.bench import app
+from workers.bench.promotion import answered_by
 
 FIELDS = {
     "name",
@@ -30,6 +32,7 @@ TINY = {
     "freshness": ("--samples=2", "--runs=1"),
     "backfill": ("--rows=30", "--runs=1"),
     "recommend": ("--items=1000", "--users=3", "--runs=1"),
+    "promotion": ("--items=1000", "--readers=2", "--seconds=2", "--runs=1"),
 }
 
 NAMES = {
@@ -42,6 +45,12 @@ NAMES = {
         "recommend, growth",
         "recall@10",
         "recall@10, vectors replaced",
+    ],
+    "promotion": [
+        "promotion, content, p50",
+        "promotion, content, p99",
+        "promotion, learned, p50",
+        "promotion, learned, p99",
     ],
 }
 
@@ -71,6 +80,16 @@ def test_table_names_ratio_and_target() -> None:
     done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["capture", *TINY["capture"]], catch_exceptions=False)
     assert "capture, updates" in done.stdout
     assert "≥ 0.9" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("versions", "fault"),
+    [([1] * 9, "a list of 9 items was read where 10"), ([1] * 9 + [2], r"mixes model versions \[1, 2\]")],
+)
+def test_promotion_accepts_no_short_and_no_mixed_list(versions: list[int], fault: str) -> None:
+    assert answered_by([("item", 0.5, 2)] * 10) == 2
+    with pytest.raises(DynrecError, match=fault):
+        answered_by([("item", 0.5, version) for version in versions])
 
 
 def _met(figure: dict[str, float]) -> bool:

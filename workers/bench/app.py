@@ -1,4 +1,4 @@
-"""The command line: dynrec bench capture | freshness | backfill | recommend | quality | all."""
+"""The command line: dynrec bench capture | freshness | backfill | recommend | promotion | quality | all."""
 
 import logging
 import sys
@@ -11,6 +11,7 @@ from dynrec_store.settings import load_settings
 from workers.bench.backfill import backfill as bench_backfill
 from workers.bench.capture import capture as bench_capture
 from workers.bench.freshness import freshness as bench_freshness
+from workers.bench.promotion import promotion as bench_promotion
 from workers.bench.quality.command import quality
 from workers.bench.recommend import recommend as bench_recommend
 from workers.bench.report import show
@@ -81,6 +82,20 @@ def recommend(
     show(bench_recommend(load_settings(), items=items, users=users, runs=runs), as_json=json)
 
 
+@app.command()
+def promotion(
+    *,
+    items: Annotated[int, typer.Option(min=1000, max=10_000_000)] = 10_000,
+    readers: Annotated[int, typer.Option(min=1, help="Connections that read.")] = 2,
+    seconds: Annotated[int, typer.Option(min=1, help="Length of a quiet round; a busy one is twice as long.")] = 5,
+    runs: Runs = 5,
+    json: Json = False,
+) -> None:
+    """Promotion: reads while model versions are promoted and rolled back, against reads left alone."""
+    figures = bench_promotion(load_settings(), items=items, readers=readers, seconds=seconds, runs=runs)
+    show(figures, as_json=json)
+
+
 app.command()(quality)
 
 
@@ -98,5 +113,6 @@ def everything(
         *bench_freshness(settings, samples=40, runs=5),
         *bench_backfill(settings, rows=rows, runs=3),
         *bench_recommend(settings, items=items, users=200, runs=5),
+        *bench_promotion(settings, items=10_000, readers=2, seconds=5, runs=5),
     ]
     show(figures, as_json=json)
