@@ -15,6 +15,7 @@
 | `candidates.py` | what recommend() would have ranked, and all that the score looks at      |
 | `ranking.py`    | the learned weights of the score                                         |
 | `exploration.py` | whether a place is held for items that nobody has met                    |
+| `transitions.py` | what comes right after what, item by item                               |
 | `measures.py`   | nDCG                                                                     |
 | `settings.py`   | hyper-parameters                                                         |
 | `validation.py` | the validation period: its examples, early stopping, the ranking's fit   |
