@@ -1,6 +1,6 @@
 """Folding interactions in at read time equals recomputing from the whole history, in whatever order they come."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
@@ -37,12 +37,11 @@ STEPS = st.lists(
 
 
 @pytest.fixture(scope="module")
-def folding(make_database: Callable[..., str], template: str) -> Shop:
-
-    connection: Session = database.connect(make_database(template))
-    shop = create_shop(connection, products=12)
-    shop.drain()
-    return shop
+def folding(make_database: Callable[..., str], template: str) -> Iterator[Shop]:
+    with database.connect(make_database(template)) as connection:
+        shop = create_shop(connection, products=12)
+        shop.drain()
+        yield shop
 
 
 @settings(max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
