@@ -31,19 +31,19 @@ language plpgsql immutable parallel safe
 set search_path from current
 as $$
 declare
-  remedy constant text := format('Give one gain for each relevant item; these are %s items and %s gains.',
-    coalesce(cardinality(relevant), 0), coalesce(cardinality(gains), 0));
+  remedy constant text := format('Give one gain for each relevant item; relevant has %s elements, gains %s.',
+    coalesce(cardinality(relevant)::text, 'null'), coalesce(cardinality(gains)::text, 'null'));
   wrong record;
 begin
-  select g.item, g.gain, g.position > coalesce(cardinality(relevant), 0) as alone into wrong
+  select g.item, g.gain, g.position into wrong
   from unnest(relevant, gains) with ordinality as g (item, gain, position)
   where g.gain is null or g.gain < 0 or g.gain >= 'infinity' or g.position > coalesce(cardinality(relevant), 0)
   order by g.position limit 1;
   if not found then
     return gains;
-  elsif wrong.alone then
+  elsif wrong.position > coalesce(cardinality(relevant), 0) then
     perform dynrec._reject('gain without a relevant item', wrong.gain::text, remedy);
-  elsif wrong.gain is null then
+  elsif wrong.position > coalesce(cardinality(gains), 0) then
     perform dynrec._reject('relevant item without a gain', wrong.item, remedy);
   end if;
   perform dynrec._reject('gain is out of range', wrong.gain::text, 'Gains are finite numbers from 0 up.');
