@@ -7,7 +7,9 @@ PUBLIC_SCHEMA = "dynrec"
 DATA_SCHEMA = "dynrec_data"
 
 # Made at run time: partitions of a model version (item_vector_7) and of a month or the rest (…_history_default).
-_PARTITION = re.compile(r"(item_vector|user_vector)_\d+|(item_content|item_vector|user_vector)_history_\w+")
+_PARTITION = re.compile(
+    r"(item_vector|user_vector)_\d+|(item_content|item_vector|user_vector|item_popularity)_history_\w+"
+)
 
 
 def is_ours(name: str | None, kind: str, _parents: object) -> bool:

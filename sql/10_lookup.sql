@@ -22,7 +22,7 @@ comment on function dynrec._recommender(text) is
   'Internal. The recommender of that name; an error that lists the declared names if there is none.';
 
 create or replace function dynrec._reject(what text, given text, remedy text) returns void
-language plpgsql immutable
+language plpgsql immutable parallel safe
 set search_path from current
 as $$
 begin
@@ -34,7 +34,7 @@ comment on function dynrec._reject(text, text, text) is
   'Internal. Raises invalid_parameter_value naming the offending value, with a remedy as the hint.';
 
 create or replace function dynrec._check_k(k int) returns int
-language plpgsql immutable
+language plpgsql immutable parallel safe
 set search_path from current
 as $$
 begin

@@ -58,3 +58,16 @@ as $$
 $$;
 comment on function dynrec._rate_sums() is
   'Internal. The aggregate that makes rates of interactions e: e.wanted is what each counts (1, or 0 for kinds without positive weight; less for one taken back), e.age seconds.';
+
+create or replace function dynrec._popularity_known(recommender_id int, known_at timestamptz)
+returns table (item_id text, score double precision, event_count bigint, reference_time timestamptz, rates double precision[])
+language sql stable
+as $$
+  select p.item_id, p.score, p.event_count, p.reference_time, p.rates from dynrec_data.item_popularity p
+  where p.recommender_id = $1 and p.created_at <= $2
+  union all
+  select h.item_id, h.score, h.event_count, h.reference_time, h.rates from dynrec_data.item_popularity_history h
+  where h.recommender_id = $1 and h.created_at <= $2 and h.replaced_at > $2
+$$;
+comment on function dynrec._popularity_known(int, timestamptz) is
+  'Internal. The counters of popularity as known at a moment, with the times that they hold at. Before recommender.popularity_since there are none.';

@@ -8,10 +8,15 @@ returns table (item_id text, event_count bigint, rates double precision[])
 language sql stable
 set search_path from current
 as $$
+  select p.item_id, p.event_count, dynrec._rates_at(p.rates, p.reference_time, known_at)
+  from dynrec_data.recommender r, dynrec._popularity_known({id}, known_at) p where r.id = {id} and r.popularity_since <= known_at
+  union all
+  -- a moment before anything was counted: from what is in the source now
   select e.item_id, count(*), {rate_sums}
   from (
     select i.item_id, dynrec._age(known_at, i.occurred_at) as age, (dynrec_data.kind_weight_{id}(i.kind, 1) > 0)::int as wanted
-    from dynrec_data.interactions_all_{id}() i where i.occurred_at <= known_at
+    from dynrec_data.interactions_all_{id}() i
+    where i.occurred_at <= known_at and coalesce((select r.popularity_since > known_at from dynrec_data.recommender r where r.id = {id}), true)
   ) e
   group by e.item_id
 $$;
@@ -30,7 +35,7 @@ as $$
 begin
   return query with past as materialized (
     select r.item_id, s.slot, r.rates[s.slot] as rate, row_number() over (partition by s.slot order by r.rates[s.slot] desc, r.item_id) as place
-    from dynrec_data.rates_m{model}(known_at) r, generate_series(1, 5) s (slot) where known_at is not null
+    from dynrec_data.rates_m{model}(known_at) r, generate_series(1, 5) s (slot) where known_at is not null and r.rates is not null
   )
   select p.slot, p.item_id, p.rate from past p where p.place <= 50
   union all
@@ -70,8 +75,11 @@ begin
     with past as materialized (
       select r.* from dynrec_data.rates_m{model}(known_at) r where known_at is not null
     ), met as materialized (
-      select i.item_id, count(*) as times, max(i.occurred_at) as last_at
-      from dynrec_data.interactions_{id}(array[for_user]) i where i.occurred_at <= coalesce(known_at, 'infinity') group by i.item_id
+      select i.item_id, count(*) as times, max(i.occurred_at) as last_at from (
+        select n.item_id, n.occurred_at from dynrec_data.interactions_{id}(array[for_user]) n where known_at is null
+        union all
+        select p.item_id, p.occurred_at from dynrec_data.interactions_known_m{model}(for_user, known_at) p where known_at is not null and p.occurred_at <= known_at
+      ) i group by i.item_id
     ), given as materialized (
       select i.item_id, case when known_at is null
         then (select v.embedding from dynrec_data.item_vector_{model} v where v.item_id = i.item_id)
@@ -106,8 +114,11 @@ language sql stable
 set search_path from current
 as $$
   select coalesce(array_agg(o.item_id), '{}') from (
-    select i.item_id from dynrec_data.interactions_{id}(array[for_user]) i where i.occurred_at <= coalesce(known_at, 'infinity')
-    group by i.item_id order by max(i.occurred_at) desc, i.item_id limit 50
+    select i.item_id from (
+      select n.item_id, n.occurred_at from dynrec_data.interactions_{id}(array[for_user]) n where known_at is null
+      union all
+      select p.item_id, p.occurred_at from dynrec_data.interactions_known_m{model}(for_user, known_at) p where known_at is not null and p.occurred_at <= known_at
+    ) i group by i.item_id order by max(i.occurred_at) desc, i.item_id limit 50
   ) o
 $$;
 create or replace function dynrec_data.tops_m{model}(rates double precision[], slots int[]) returns double precision[]
@@ -137,7 +148,7 @@ set enable_seqscan = off
 as $$
 declare
   asked record;
-  slots int := dynrec._held_slots(n, {exploration}, for_user);
+  slots int := dynrec._held_slots(n, {exploration}, for_user, dynrec._now());
 begin
   select q.* into asked from dynrec_data.query_m{model}(for_user) q;
   if asked.query is null then
@@ -194,13 +205,13 @@ $body$ $template$;
 comment on function dynrec._learned_recommend_reader() is
   'Internal. Template: n recommendations of a learned model for the plain case, or none where the user or enough candidates are unknown: then the long way is taken.';
 
-create or replace function dynrec._held_slots(n int, exploration double precision, for_user text) returns int
+create or replace function dynrec._held_slots(n int, exploration double precision, for_user text, moment timestamptz) returns int
 language sql stable
 set search_path from current
 as $$
-  select floor(n * exploration + (hashtext(coalesce(for_user, '') || to_char(dynrec._now() at time zone 'UTC', 'YYYY-MM-DD'))::bigint + 2147483648) / 4294967296.0)::int
+  select floor(n * exploration + (hashtext(coalesce(for_user, '') || to_char(moment at time zone 'UTC', 'YYYY-MM-DD'))::bigint + 2147483648) / 4294967296.0)::int
 $$;
-comment on function dynrec._held_slots(int, double precision, text) is
+comment on function dynrec._held_slots(int, double precision, text, timestamptz) is
   'Internal. How many of n places are held for items that nobody has met: n * exploration, rounded up or down by user and day.';
 
 create or replace function dynrec._held_place(place bigint, among bigint, is_worth_it boolean, n int, slots int) returns double precision

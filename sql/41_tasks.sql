@@ -70,7 +70,6 @@ declare
   counted bigint;
 begin
   perform pg_advisory_xact_lock(hashtext('dynrec.popularity'), recommender_id);
-  delete from dynrec_data.item_popularity p where p.recommender_id = _rebuild_popularity.recommender_id;
   -- pending interactions are in the source already and will be added when they are published: leave them out here
   execute dynrec._render($query$
     with event as (
@@ -88,13 +87,20 @@ begin
       select e.item_id, e.reference_time, e.first_met_at, sum(e.sign) as event_count,
         sum(e.sign * e.weight * dynrec._decay(e.age, {trending_half_life})) as score, case when {has_learned} then {rate_sums} end as rates
       from dated e group by e.item_id, e.reference_time, e.first_met_at
+    ), gone as (
+      delete from dynrec_data.item_popularity p where p.recommender_id = {id} and not exists (select from counted c where c.item_id = p.item_id)
     )
     insert into dynrec_data.item_popularity (recommender_id, item_id, score, event_count, reference_time, first_met_at, key, rates, rate_keys)
     select {id}, c.item_id, c.score, c.event_count, c.reference_time, c.first_met_at,
       dynrec._popularity_key(c.score, c.reference_time, {trending_half_life}), c.rates, dynrec._rate_keys(c.rates, c.reference_time)
-    from counted c
+    from counted c order by c.item_id
+    on conflict (recommender_id, item_id) do update set score = excluded.score, event_count = excluded.event_count,
+      reference_time = excluded.reference_time, first_met_at = excluded.first_met_at, key = excluded.key, rates = excluded.rates,
+      rate_keys = excluded.rate_keys
     $query$, (select dynrec._names(r) from dynrec_data.recommender r where r.id = _rebuild_popularity.recommender_id));
   get diagnostics counted = row_count;
+  update dynrec_data.recommender r set popularity_since = clock_timestamp()
+  where r.id = _rebuild_popularity.recommender_id and r.popularity_since is null;
   return counted;
 end
 $$;

@@ -9,7 +9,7 @@ as $$
 $$;
 comment on function dynrec._beat(text, text, jsonb) is 'Internal. A process says that it is alive.';
 
-create or replace function dynrec._make_history_partition(parent text, part text, beginning timestamptz, ending timestamptz) returns void
+create or replace function dynrec._make_history_partition(parent text, part text, ends_at text, beginning timestamptz, ending timestamptz) returns void
 language plpgsql
 set search_path from current
 as $$
@@ -17,13 +17,13 @@ begin
   execute format('create table dynrec_data.%I (like dynrec_data.%I including defaults including constraints including storage)', part, parent);
   -- rows that came while the partition was missing; the lock first, or one that comes now would make the attach fail
   execute format('lock table dynrec_data.%I in access exclusive mode', parent || '_default');
-  execute format('with late as (delete from dynrec_data.%I where valid_to >= $1 and valid_to < $2 returning *) insert into dynrec_data.%I select * from late',
-    parent || '_default', part) using beginning, ending;
+  execute format('with late as (delete from dynrec_data.%I where %I >= $1 and %2$I < $2 returning *) insert into dynrec_data.%I select * from late',
+    parent || '_default', ends_at, part) using beginning, ending;
   execute format('alter table dynrec_data.%I attach partition dynrec_data.%I for values from (%L) to (%L)', parent, part, beginning, ending);
 end
 $$;
-comment on function dynrec._make_history_partition(text, text, timestamptz, timestamptz) is
-  'Internal. A partition of a history table for a span of valid_to, with the rows of the default partition that belong there.';
+comment on function dynrec._make_history_partition(text, text, text, timestamptz, timestamptz) is
+  'Internal. A partition of a history table for a span of the time at which versions ended (a column), with the rows of the default partition that belong there.';
 
 create or replace function dynrec._ensure_history_partitions(months_ahead int default 3) returns void
 language plpgsql
@@ -32,10 +32,13 @@ set lock_timeout = '2s'
 as $$
 declare
   parent text;
+  ends_at text;
   month timestamptz;
   part text;
 begin
-  foreach parent in array array['item_content_history', 'item_vector_history', 'user_vector_history'] loop
+  for parent, ends_at in
+    values ('item_content_history', 'valid_to'), ('item_vector_history', 'valid_to'), ('user_vector_history', 'valid_to'), ('item_popularity_history', 'replaced_at')
+  loop
     for month in
       select date_add(date_trunc('month', now(), 'UTC'), make_interval(months => m), 'UTC') from generate_series(0, months_ahead) m
     loop
@@ -44,7 +47,7 @@ begin
       perform pg_advisory_xact_lock(hashtext('dynrec.partitions'), 0);
       -- somebody else may have made it while we waited; to_regclass could answer from a cache that has not heard of it
       continue when exists (select from pg_class c where c.relname = part and c.relnamespace = 'dynrec_data'::regnamespace);
-      perform dynrec._make_history_partition(parent, part, month, date_add(month, '1 month', 'UTC'));
+      perform dynrec._make_history_partition(parent, part, ends_at, month, date_add(month, '1 month', 'UTC'));
     end loop;
   end loop;
 end
@@ -69,6 +72,8 @@ begin
     delete from dynrec_data.user_vector_history h where h.model_id = r.model_id and h.valid_to < r.cut_off;
     get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
     delete from dynrec_data.item_content_history h where h.recommender_id = r.id and h.valid_to < r.cut_off;
+    get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
+    delete from dynrec_data.item_popularity_history h where h.recommender_id = r.id and h.replaced_at < r.cut_off;
     get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
   end loop;
   return forgotten;

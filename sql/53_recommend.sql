@@ -134,7 +134,7 @@ begin
     $query$, r.active_model_id, dynrec._not_excluded('i'),
     case when as_of is not null and filter is null and not row_security_active(r.items) then 'true' else dynrec._in_source(r, 'i', filter) end)
     using filter_args, excluded, near, popular.ids, met, query, context, for_user, popular.rates, popular.slots, as_of, path, n,
-      dynrec._held_slots(n, (config ->> 'exploration')::double precision, for_user), following.first, following.ids, following.strengths,
+      dynrec._held_slots(n, (config ->> 'exploration')::double precision, for_user, coalesce(as_of, dynrec._now())), following.first, following.ids, following.strengths,
       coalesce((config ->> 'exploration_gap')::double precision, 'infinity');
 end
 $$;
@@ -167,8 +167,11 @@ as $$
 declare
   seen text[];
 begin
-  if as_of is null then
-    execute format('select array_agg(distinct i.item_id) from dynrec_data.interactions_%s(array[$1]) i', r.id) into seen using user_id;
+  if r.interactions is null or not dynrec._is_key(user_id, r.user_key_type) then
+    return '{}';
+  elsif as_of is null then
+    execute format('select array_agg(distinct i.item_id) from dynrec_data.interactions_%s(array[$1]) i', r.id)
+    into seen using dynrec._as_key(user_id, r.user_key_type);
   else
     execute format('select array_agg(distinct i.item_id) from dynrec_data.interactions_known_m%s($1, $2) i', r.active_model_id)
     into seen using dynrec._as_key(user_id, r.user_key_type), as_of;
@@ -220,6 +223,32 @@ $$;
 comment on function dynrec._recommend_plainly(text, text, int, text[], boolean) is
   'Internal. k personal recommendations without filter, diversity or time travel; no rows if anything stands in the way.';
 
+create or replace function dynrec._recommended(
+  r dynrec_data.recommender, user_id text, k int, filter text, filter_args jsonb, excluded text[], seen text[],
+  diversity double precision, as_of timestamptz)
+returns table (item_id text, rank int, score double precision, source text, model_version int)
+language plpgsql stable parallel safe
+set search_path from current
+as $$
+#variable_conflict use_variable
+declare
+  asked record;
+begin
+  if r.interactions is null then
+    return query select * from dynrec._ranked(r, null, null, null, 'personal', k, excluded, filter, filter_args, diversity, as_of);
+    return;
+  end if;
+  -- a user of whom nothing is known is served, too; so is a key that no user can have
+  asked := dynrec._asked(r, user_id, as_of);
+  user_id := case when dynrec._is_key(user_id, r.user_key_type) then dynrec._as_key(user_id, r.user_key_type) end;
+  return query select * from dynrec._ranked(r, asked.query, asked.context, user_id, 'personal', k, excluded || coalesce(seen, '{}'),
+    filter, filter_args, diversity, as_of, repeats => seen is null);
+end
+$$;
+comment on function dynrec._recommended(
+  dynrec_data.recommender, text, int, text, jsonb, text[], text[], double precision, timestamptz) is
+  'Internal. k items for a user by the model version that r answers by, without those that the user has seen (null: with them); the arguments are valid. Starts no subtransaction: it runs in parallel workers.';
+
 create or replace function dynrec.recommend(
   recommender text, user_id text, k int default 10, filter text default null, filter_args jsonb default '{}', exclude_items text[] default '{}',
   exclude_seen boolean default null, diversity double precision default 0, as_of timestamptz default null, by_model int default null)
@@ -230,9 +259,6 @@ as $$
 #variable_conflict use_variable
 declare
   r dynrec_data.recommender;
-  asked record;
-  excluded text[];
-  leave_out_seen boolean;
 begin
   if filter is null and as_of is null and diversity = 0 and k between 1 and 10000 and by_model is null then
     -- the plain case, with nothing to validate; no rows mean that the long way has to be taken
@@ -242,24 +268,13 @@ begin
     end if;
   end if;
   r := dynrec._recommender(recommender);
-  excluded := dynrec._excluded(r, exclude_items);
   if user_id is null then
     perform dynrec._reject('user_id is missing', user_id, 'Give the user''s key as text; for visitors without one use dynrec.recommend_for_items.');
   end if;
   perform dynrec._check_read(r, k, filter, filter_args, diversity, as_of);
   r := dynrec._answering(r, as_of, by_model);
-  leave_out_seen := coalesce(exclude_seen, (r.options ->> 'exclude_seen')::boolean);
-  if r.interactions is null then
-    return query select * from dynrec._ranked(r, null, null, null, 'personal', k, excluded, filter, filter_args, diversity, as_of);
-    return;
-  end if;
-  -- a user of whom nothing is known is served, too; so is a key that no user can have
-  asked := dynrec._asked(r, user_id, as_of);
-  user_id := case when dynrec._is_key(user_id, r.user_key_type) then dynrec._as_key(user_id, r.user_key_type) end;
-  if user_id is not null and leave_out_seen then
-    excluded := excluded || dynrec._seen(r, user_id, as_of);
-  end if;
-  return query select * from dynrec._ranked(r, asked.query, asked.context, user_id, 'personal', k, excluded, filter, filter_args, diversity, as_of, not leave_out_seen);
+  return query select * from dynrec._recommended(r, user_id, k, filter, filter_args, dynrec._excluded(r, exclude_items),
+    case when coalesce(exclude_seen, (r.options ->> 'exclude_seen')::boolean) then dynrec._seen(r, user_id, as_of) end, diversity, as_of);
 end
 $$;
 comment on function dynrec.recommend(text, text, int, text, jsonb, text[], boolean, double precision, timestamptz, int) is

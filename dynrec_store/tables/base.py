@@ -9,6 +9,9 @@ TIME = TIMESTAMP(timezone=True)
 NOW = text("now()")  # when the transaction began
 CLOCK = text("clock_timestamp()")  # this instant
 
+CREATED_AT = "when the system learnt it"
+REPLACED_AT = "when the system learnt what came after it"
+
 # The names that PostgreSQL would choose itself.
 metadata = MetaData(
     schema=DATA_SCHEMA,

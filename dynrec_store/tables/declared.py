@@ -54,6 +54,9 @@ recommender = Table(
     Column("paused", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", TIME, nullable=False, server_default=NOW),
     Column("content_model_id", Integer, comment="the model_version that a change of an item is encoded for first"),
+    Column(
+        "popularity_since", TIME, comment="from then on the popularity of the past is kept; null: it was never counted"
+    ),
     comment="A declared recommender: which tables and columns it watches, and its options.",
 )
 

@@ -1,9 +1,22 @@
 """Counters and the state of the system itself."""
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Double, Index, Integer, Table, Text, text
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    Index,
+    Integer,
+    Table,
+    Text,
+    event,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from dynrec_store.tables.base import CLOCK, NOW, TIME, metadata
+from dynrec_store.tables.base import CLOCK, CREATED_AT, NOW, REPLACED_AT, TIME, metadata
 
 HALF_LIVES = ("6 hours", "1 day", "7 days", "30 days", "ever")  # of item_popularity.rates
 
@@ -33,6 +46,7 @@ item_popularity = Table(
         comment="with a learned model: number of interactions, halved every 6 hours, 1, 7, 30 and 36500 days",
     ),
     Column("rate_keys", ARRAY(Double), comment="of rates, as key of score"),
+    Column("created_at", TIME, nullable=False, server_default=CLOCK, comment=CREATED_AT),
     Index("item_popularity_key", "recommender_id", text("key desc"), info={"comment": "trending: the top"}),
     *(
         Index(
@@ -45,6 +59,56 @@ item_popularity = Table(
         for slot, half_life in enumerate(HALF_LIVES, 1)
     ),
     comment="Decayed popularity: its order needs no rewriting as time passes.",
+)
+
+item_popularity_history = Table(
+    "item_popularity_history",
+    metadata,
+    Column("recommender_id", Integer, primary_key=True),
+    Column("item_id", Text, primary_key=True),
+    Column("score", Double, nullable=False),
+    Column("event_count", BigInteger, nullable=False),
+    Column("reference_time", TIME, nullable=False),
+    Column("rates", ARRAY(Double)),
+    Column("created_at", TIME, nullable=False, comment=CREATED_AT),
+    Column("replaced_at", TIME, primary_key=True, comment=REPLACED_AT),
+    postgresql_partition_by="RANGE (replaced_at)",
+    comment="The counters of before, as item_popularity had them; one partition a month.",
+)
+
+# A publish finds the counter of before only by locking it, which it does in the middle of a statement: the row itself
+# has to keep what it was.
+event.listen(
+    item_popularity,
+    "after_create",
+    DDL(  # type: ignore[no-untyped-call]  # SQLAlchemy says nothing of its return
+        """
+    create function dynrec_data.keep_popularity() returns trigger
+    language plpgsql
+    as $$
+    declare
+      moment timestamptz := clock_timestamp();
+    begin
+      if tg_op = 'UPDATE' then
+        if (new.score, new.event_count, new.reference_time, new.rates)
+            is not distinct from (old.score, old.event_count, old.reference_time, old.rates) then
+          return new;
+        end if;
+        new.created_at := moment;
+      end if;
+      insert into dynrec_data.item_popularity_history
+        (recommender_id, item_id, score, event_count, reference_time, rates, created_at, replaced_at)
+      values (old.recommender_id, old.item_id, old.score, old.event_count, old.reference_time, old.rates,
+        old.created_at, moment);
+      return case tg_op when 'UPDATE' then new else old end;
+    end
+    $$;
+    comment on function dynrec_data.keep_popularity() is
+      'Keeps a counter that is replaced or deleted, whoever does it.';
+    create trigger keep_popularity before update or delete on dynrec_data.item_popularity
+    for each row execute function dynrec_data.keep_popularity();
+"""
+    ),
 )
 
 heartbeat = Table(

@@ -4,12 +4,10 @@ from pgvector.sqlalchemy import Vector
 from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, PrimaryKeyConstraint, Table, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 
-from dynrec_store.tables.base import CLOCK, TIME, metadata
+from dynrec_store.tables.base import CLOCK, CREATED_AT, REPLACED_AT, TIME, metadata
 
 VALID_FROM = "since when it is true in the world"
 VALID_TO = "until when it was true in the world"
-CREATED_AT = "when the system learnt it"
-REPLACED_AT = "when the system learnt what came after it"
 STATE = "one decayed sum of item vectors for each half-life, or for each head of a learned model, as at reference_time"
 HALF_LIVES = "those of the recommender when this was made, in seconds; none for a learned model"
 CONTEXTS = "learned model: what the item adds to a user, one vector for each head"

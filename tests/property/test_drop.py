@@ -21,6 +21,7 @@ TABLES = [
     "item_content",
     "item_content_history",
     "item_popularity",
+    "item_popularity_history",
 ]
 
 
