@@ -1,12 +1,12 @@
 -- Metrics of recommendations: of one user's list against what turned out relevant, and of many lists against the catalogue.
 
-create or replace function dynrec._ranked(recommended text[], k int) returns table (item_id text, rank bigint)
+create or replace function dynrec._first_ranks(recommended text[], k int) returns table (item_id text, rank bigint)
 language sql immutable parallel safe
 as $$
   select r.item_id, min(r.rank) from unnest(recommended) with ordinality as r (item_id, rank)
   where r.item_id is not null and (k is null or r.rank <= k) group by r.item_id
 $$;
-comment on function dynrec._ranked(text[], int) is
+comment on function dynrec._first_ranks(text[], int) is
   'Internal. The items in the first k positions of a list (null: in all), each at its first; positions of nulls and repetitions stay taken.';
 
 create or replace function dynrec._different(items text[]) returns bigint
@@ -19,7 +19,7 @@ language sql immutable parallel safe
 as $$
   select case when exists (select from unnest(relevant) as v (item) where v.item is not null)
     then array(
-      select r.rank from dynrec._ranked(recommended, k) r
+      select r.rank from dynrec._first_ranks(recommended, k) r
       where r.item_id in (select v.item from unnest(relevant) as v (item)) order by r.rank)
   end
 $$;
@@ -186,7 +186,7 @@ as $$
     where g.item_id is not null group by g.item_id
   )
   select coalesce(
-    (select sum(w.gain / ln(r.rank + 1::double precision) order by r.rank) from dynrec._ranked(recommended, k) r join worth w using (item_id)), 0)
+    (select sum(w.gain / ln(r.rank + 1::double precision) order by r.rank) from dynrec._first_ranks(recommended, k) r join worth w using (item_id)), 0)
     / nullif((
       select sum(i.gain / ln(i.rank + 1::double precision) order by i.rank)
       from (select w.gain, row_number() over (order by w.gain desc) as rank from worth w) i where i.rank <= c.k), 0)
@@ -223,7 +223,7 @@ language sql immutable parallel safe
 as $$
   select case when dynrec._check_user_counts(item_ids, user_counts, users) then (
     select avg(ln(users / greatest(u.user_count, 1)::double precision) / ln(2::double precision))
-    from dynrec._ranked(recommended, k) r left join dynrec._user_counts(item_ids, user_counts) u using (item_id)) end
+    from dynrec._first_ranks(recommended, k) r left join dynrec._user_counts(item_ids, user_counts) u using (item_id)) end
   from dynrec._check_k(k) c
 $$;
 comment on function dynrec.novelty_at_k(text[], text[], bigint[], bigint, int) is
@@ -240,7 +240,7 @@ language sql immutable parallel safe
 as $$
   select case when dynrec._check_user_counts(item_ids, user_counts, null) then (
     select avg(coalesce(u.user_count, 0)::double precision)
-    from dynrec._ranked(recommended, k) r left join dynrec._user_counts(item_ids, user_counts) u using (item_id))
+    from dynrec._first_ranks(recommended, k) r left join dynrec._user_counts(item_ids, user_counts) u using (item_id))
     / nullif((select avg(coalesce(u.user_count, 0)::double precision) from dynrec._user_counts(item_ids, user_counts) u), 0) end
   from dynrec._check_k(k) c
 $$;

@@ -23,6 +23,11 @@ SILLY: dict[str, list[str]] = {
         "%s %I $1 {id}",
     ],
     "text[]": ["{}", "{null}", "{nothing}", "{{a,b},{c,d}}", '{""}', "[5:6]={a,b}"],
+    "bigint": ["0", "-1", "-9223372036854775808", "9223372036854775807"],
+    "integer[]": ["{}", "{0}", "{null}", "{3,-1}", "{10001}"],
+    "bigint[]": ["{}", "{null}", "{-1}", "{9223372036854775807}"],
+    "double precision[]": ["{}", "{null}", "{-1}", "{NaN}", "{Infinity}"],
+    "vector[]": ["{}", "{null}", '{"[0]"}', '{"[1,2]","[0,0]"}'],
     "integer": ["0", "-1", "-2147483648", "2147483647", "10001"],
     "double precision": ["-0.1", "1.1", "NaN", "Infinity", "-Infinity"],
     "boolean": ["true", "false"],
@@ -35,8 +40,11 @@ SILLY: dict[str, list[str]] = {
 RIGHT: dict[str, str | None] = {
     "recommender": "shop", "user_id": "u", "item": "1", "item_id": "1", "item_ids": "{1}", "user_ids": "{u}", "name": "shop", "k": "3",
     "query": "lamp", "items": "shop.products", "text_columns": "{title}", "encoder": "hashing", "family": "hashing", "model": "", "dimension": "8",
-    "from": "2024-03-02", "to": "2024-03-05",
+    "from": "2024-03-02", "to": "2024-03-05", "model_version": "1", "baseline": "1",
+    "recommended": "{1,2}", "relevant": "{1}", "gains": "{1}", "expected": "{3}", "shown": "{1,2}", "catalogue_size": "9", "list_lengths": "{3}",
+    "user_counts": "{1}", "users": "3", "vectors": '{"[1,0]","[0,1]"}', "categories": "{a,b}",
 }  # fmt: skip
+EVALUATIONS = {"evaluation_lists", "evaluate", "evaluate_users", "compare_models"}  # of a moment that had vectors
 OBJECTS = """
     select 'function ' || p.oid::regprocedure, obj_description(p.oid, 'pg_proc') from pg_proc p
     where p.pronamespace = 'dynrec'::regnamespace
@@ -125,6 +133,7 @@ def complaint(error: psycopg.Error, value: str | None) -> str | None:
 @pytest.mark.parametrize("silly", [None, *range(8)])
 def test_silly_arguments(busy: Shop, silly: int | None) -> None:
     connection = busy.connection
+    moment = str(busy.value("select clock_timestamp()"))
     problems = []
     for function, names, types, required in functions(connection):
         right = {name: RIGHT.get(name) for name in names[:required]}
@@ -134,6 +143,8 @@ def test_silly_arguments(busy: Shop, silly: int | None) -> None:
             right |= {"model_version": "1"}
         if function == "search":
             right |= {"query": "lamp"}
+        if function in EVALUATIONS:
+            right |= {"from": moment, "to": "2100-01-01"}
         for name, type_ in zip(names, types, strict=True):
             values = SILLY[type_] if silly is not None else [None]
             if silly is not None and silly >= len(values):
