@@ -180,6 +180,52 @@ class ModelVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluatedList:
+    """The list of a user at a moment of the past, and what the user did after it."""
+
+    user_id: str
+    recommended: list[str]  # item keys, best first
+    scores: list[float]  # of recommended
+    sources: list[str]  # of recommended
+    relevant: list[str]  # item keys: what the list should have found
+    is_new: bool  # nothing was known of the user
+    model_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric of many lists: a row of dynrec.evaluate."""
+
+    metric: str  # such as ndcg_at_k
+    at_k: int
+    slice: str  # all, new users, known users, cold items, or 'column: value'
+    value: float  # the mean over n users, or of all lists together
+    standard_error: float | None  # None where one user, or only all lists together, have a value
+    low: float | None  # of the 95 per cent interval
+    high: float | None
+    n: int  # users
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two model versions by one metric on the same users: a row of dynrec.compare_models."""
+
+    metric: str
+    at_k: int
+    slice: str
+    value: float  # mean of the one
+    baseline_value: float  # mean of the other
+    difference: float  # mean of the pairs' differences
+    standard_error: float | None
+    low: float | None  # of the difference's 95 per cent interval
+    high: float | None
+    p_value: float | None  # of no difference, two-sided; None where all pairs differ alike
+    wins: int  # users for whom the one was better
+    losses: int
+    ties: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """Something that `doctor` found."""
 

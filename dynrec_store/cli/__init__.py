@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dynrec_store.cli import encoders, migrating, operating, reading, running, training
+from dynrec_store.cli import encoders, evaluating, migrating, operating, reading, running, training
 from dynrec_store.cli.commands import Commands
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Look after": (operating.status, operating.doctor),
     "Learn": (training.train, training.models, training.promote, training.rollback),
     "Read": (reading.recommend, reading.similar, reading.search),
+    "Judge": (evaluating.evaluate, evaluating.compare),
 }
 for panel, commands in _PANELS.items():
     for command in commands:

@@ -26,12 +26,13 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
+    """A time that was given as an option, in UTC if it says no zone."""
     try:
-        moment = datetime.fromisoformat(text)
+        given = datetime.fromisoformat(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is not a time such as 2026-01-31T12:00:00Z") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
 Recommender = Annotated[str, typer.Argument(help="Its name.", show_default=False)]
@@ -56,7 +57,7 @@ Diversity = Annotated[float, typer.Option(min=0, max=1, help="From 0, none, to 1
 AsOf = Annotated[
     datetime | None,
     typer.Option(
-        parser=_moment, metavar="TIME", help="Answer as of that moment; UTC if no zone is given.", envvar="DYNREC_AS_OF"
+        parser=moment, metavar="TIME", help="Answer as of that moment; UTC if no zone is given.", envvar="DYNREC_AS_OF"
     ),
 ]
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -55,6 +56,19 @@ def test_recommend_with_every_option() -> None:
     assert [(row["item_id"], row["rank"], row["source"]) for row in found] == [("2", 1, "personal")]
     assert "red running shoes" in found[0]["because"][0]
     assert rows("recommend", "shop", "42", "--as-of", "2020-01-01") == []  # there were no items then
+
+
+def test_evaluate_and_compare(shop_url: str) -> None:
+    begin = datetime.now(UTC).isoformat()
+    assert "nobody did anything" in run("evaluate", "shop", "--from", begin).output
+    with database.connect(shop_url) as connection:
+        connection.execute("insert into purchase (user_id, item_id, kind) values (42, 2, 'buy'), (43, 4, 'buy')")
+    found = rows("evaluate", "shop", "--from", begin, "-k", "1", "-k", "5", "--users", "2", "--seed", "3")
+    assert {(row["at_k"], row["n"]) for row in found if row["metric"] == "ndcg_at_k"} == {(1, 2), (5, 2)}
+    assert "ndcg_at_k" in run("evaluate", "shop", "--from", begin, "--model", "1").stdout
+    assert {row["difference"] for row in rows("compare", "shop", "1", "1", "--from", begin)} == {0}
+    assert "2020-01-01" in run("evaluate", "shop", "--from", "2020-01-01", status=1).output
+    assert "--from" in run("evaluate", "shop", "--from", "yesterday", status=2).output
 
 
 def test_similar_and_search() -> None:

@@ -68,6 +68,24 @@ def test_other_lists(store: FeatureStore) -> None:
     assert store.trending("shop", k=1)[0].item_id == "3"
 
 
+def test_evaluates_a_moment(store: FeatureStore, shop_url: str) -> None:
+    begin = datetime.now(UTC)
+    with database.connect(shop_url) as connection:
+        connection.execute("insert into purchase (user_id, item_id, kind) values (42, 2, 'buy'), (43, 2, 'buy')")
+    end = datetime.now(UTC)
+    lists = {one.user_id: one for one in store.evaluation_lists("shop", begin, end, k=2, user_ids=["42", "43"])}
+    assert lists.keys() == {"42", "43"}
+    assert lists["42"].recommended == ids(store.recommend("shop", 42, k=2, as_of=begin))
+    assert (lists["42"].relevant, lists["42"].is_new, len(lists["42"].scores)) == (["2"], False, 2)
+    rows = {(row.metric, row.at_k): row for row in store.evaluate("shop", begin, end, k=[1, 5], category=None)}
+    assert (rows["recall_at_k", 5].value, rows["recall_at_k", 5].n) == (1, 2)
+    assert rows["hit_rate_at_k", 1].value >= 0.5
+    compared = store.compare_models("shop", begin, end, 1, 1)
+    assert {(row.difference, row.wins, row.losses) for row in compared} == {(0, 0, 0)}
+    with pytest.raises(InvalidArgumentError, match="had no vectors"):
+        store.evaluate("shop", begin - timedelta(days=1), end)
+
+
 def test_explains_by_the_purchase_that_speaks_for_it(store: FeatureStore) -> None:
     (because,) = store.explain("shop", 42, 2, k=1)
     assert because.because_item_id == "1"

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load, save
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 from torch import Tensor
 
 from workers.learning.history import ValueScale

@@ -6,7 +6,7 @@ EASE (Steck 2019, arXiv 1905.03375): B = I - P / diag(P), P = (X'X + penalty I)^
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 
 from workers.learning.data import Floats, Integers, TrainingData
 from workers.learning.settings import Settings

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 
 from workers.learning.data import Floats, Histories, Integers, TrainingData
 from workers.learning.examples import ranges

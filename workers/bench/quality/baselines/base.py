@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 
 from workers.bench.quality.dataset import DAY, Dataset, Floats, Ints, Log
 from workers.bench.quality.protocols import Cases, Histories, Split

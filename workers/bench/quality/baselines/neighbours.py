@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from implicit.nearest_neighbours import CosineRecommender
 from implicit.utils import ParameterWarning
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from workers.bench.quality.baselines.base import Data, Params, Recency, histories, met, recency

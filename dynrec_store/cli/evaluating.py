@@ -1,0 +1,116 @@
+# ruff: noqa: A002 - the argument is called filter in SQL, and so it is here
+"""dynrec evaluate, compare."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from dynrec_store.cli.options import DatabaseUrl, DataDir, Json, settings_of
+from dynrec_store.cli.output import print_rows, working
+from dynrec_store.cli.reading import Args, Diversity, Filter, Recommender, moment, opened
+
+Begin = Annotated[
+    datetime,
+    typer.Option(
+        "--from",
+        parser=moment,
+        metavar="TIME",
+        help="Lists are those of this moment; UTC if no zone is given.",
+        envvar="DYNREC_FROM",
+        show_default=False,
+    ),
+]
+End = Annotated[
+    datetime | None,
+    typer.Option(
+        "--to", parser=moment, metavar="TIME", help="What users did before it counts; default: now.", envvar="DYNREC_TO"
+    ),
+]
+CutOffs = Annotated[
+    list[int] | None,
+    typer.Option("-k", "--k", min=1, max=10_000, help="Length of the list; can be repeated.", envvar="DYNREC_K"),
+]
+Users = Annotated[
+    int | None, typer.Option(min=1, help="Only a sample of so many users.", envvar="DYNREC_USERS", show_default="all")
+]
+Seed = Annotated[int, typer.Option(help="Which sample.", envvar="DYNREC_SEED")]
+Category = Annotated[
+    str | None,
+    typer.Option(help="A categorical column, each of whose values becomes a slice.", envvar="DYNREC_CATEGORY"),
+]
+
+NOBODY = "nobody did anything in that time"
+
+
+def evaluate(
+    recommender: Recommender,
+    begin: Begin,
+    end: End = None,
+    k: CutOffs = None,
+    model: Annotated[
+        int | None,
+        typer.Option(help="A model version.", envvar="DYNREC_MODEL", show_default="the one that answered then"),
+    ] = None,
+    users: Users = None,
+    seed: Seed = 0,
+    filter: Filter = None,
+    args: Args = None,
+    diversity: Diversity = 0.0,
+    category: Category = None,
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print how good the recommendations of a moment were, by what users did after it."""
+    with opened(settings_of(database_url=database_url, data_dir=data_dir)) as store, working("Evaluating"):
+        rows = store.evaluate(
+            recommender,
+            begin,
+            end or datetime.now(UTC),
+            k=k or [10],
+            by_model=model,
+            users=users,
+            seed=seed,
+            filter=filter,
+            filter_args=args,
+            diversity=diversity,
+            category=category,
+        )
+    print_rows(rows, none=NOBODY, as_json=as_json)
+
+
+def compare(
+    recommender: Recommender,
+    model: Annotated[int, typer.Argument(help="A model version.", show_default=False)],
+    baseline: Annotated[int, typer.Argument(help="Another, to compare it with.", show_default=False)],
+    begin: Begin,
+    end: End = None,
+    k: CutOffs = None,
+    users: Users = None,
+    seed: Seed = 0,
+    filter: Filter = None,
+    args: Args = None,
+    diversity: Diversity = 0.0,
+    category: Category = None,
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print which of two model versions would have done better for the same users."""
+    with opened(settings_of(database_url=database_url, data_dir=data_dir)) as store, working("Comparing"):
+        rows = store.compare_models(
+            recommender,
+            begin,
+            end or datetime.now(UTC),
+            model,
+            baseline,
+            k=k or [10],
+            users=users,
+            seed=seed,
+            filter=filter,
+            filter_args=args,
+            diversity=diversity,
+            category=category,
+        )
+    print_rows(rows, none=NOBODY, as_json=as_json)
