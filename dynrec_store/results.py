@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Self
 
 import numpy as np
@@ -223,6 +223,27 @@ class Comparison:
     wins: int  # users for whom the one was better
     losses: int
     ties: int
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineMetrics:
+    """How users took to what they were shown: a row of dynrec.online_metrics; None: not told apart by it."""
+
+    model_version: int | None
+    surface: str | None
+    experiment: str | None
+    arm: str | None
+    position: int | None  # 1 is the first
+    day: date | None  # in UTC
+    lists: int
+    users: int
+    impressions: int  # items shown
+    click_through: float  # share of impressions, 0 to 1
+    click_through_error: float | None  # standard error; None for one user
+    conversion: float | None  # share of impressions; None unless conversion_kinds were given
+    conversion_error: float | None
+    value_per_impression: float
+    satisfaction: float  # sum of weights, by list
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from typing import Any
 PUBLIC_SCHEMA = "dynrec"
 DATA_SCHEMA = "dynrec_data"
 
-# Made at run time: partitions of a model version (item_vector_7) and of a month or the rest (…_history_default).
+# Made at run time: partitions of a model version (item_vector_7) and of a month or the rest (impression_default).
 _PARTITION = re.compile(
-    r"(item_vector|user_vector)_\d+|(item_content|item_vector|user_vector|item_popularity)_history_\w+"
+    r"(item_vector|user_vector)_\d+|((item_content|item_vector|user_vector|item_popularity)_history|impression)_\w+"
 )
 
 

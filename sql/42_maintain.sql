@@ -37,7 +37,8 @@ declare
   part text;
 begin
   for parent, ends_at in
-    values ('item_content_history', 'valid_to'), ('item_vector_history', 'valid_to'), ('user_vector_history', 'valid_to'), ('item_popularity_history', 'replaced_at')
+    values ('item_content_history', 'valid_to'), ('item_vector_history', 'valid_to'), ('user_vector_history', 'valid_to'), ('item_popularity_history', 'replaced_at'),
+      ('impression', 'shown_at')
   loop
     for month in
       select date_add(date_trunc('month', now(), 'UTC'), make_interval(months => m), 'UTC') from generate_series(0, months_ahead) m
@@ -74,6 +75,8 @@ begin
     delete from dynrec_data.item_content_history h where h.recommender_id = r.id and h.valid_to < r.cut_off;
     get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
     delete from dynrec_data.item_popularity_history h where h.recommender_id = r.id and h.replaced_at < r.cut_off;
+    get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
+    delete from dynrec_data.impression i where i.recommender_id = r.id and i.shown_at < r.cut_off;
     get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
   end loop;
   return forgotten;

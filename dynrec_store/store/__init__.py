@@ -16,12 +16,13 @@ from dynrec_store.store.operations import Operations
 from dynrec_store.store.reading import Reading
 from dynrec_store.store.searching import Encode, Searching, worker_encode
 from dynrec_store.store.timeline import Timeline
+from dynrec_store.store.traffic import Traffic
 from dynrec_store.target import target_database
 
 __all__ = ["Connections", "Encode", "EngineConnections", "FeatureStore", "Key"]
 
 
-class FeatureStore(Declarations, Reading, Searching, Timeline, Evaluating, Modelling, Operations):
+class FeatureStore(Declarations, Reading, Searching, Timeline, Evaluating, Traffic, Modelling, Operations):
     """The recommenders of one database.
 
         with FeatureStore.connect("postgresql://localhost/shop") as store:

@@ -86,6 +86,21 @@ def test_evaluates_a_moment(store: FeatureStore, shop_url: str) -> None:
         store.evaluate("shop", begin - timedelta(days=1), end)
 
 
+def test_notes_what_was_shown(store: FeatureStore, shop_url: str) -> None:
+    begin = datetime.now(UTC)
+    shown = ids(store.recommend("shop", 42, k=2))
+    assert store.log_impressions("shop", [{"user_id": 42, "item_ids": shown, "surface": "home"}]) == 1
+    with database.connect(shop_url) as connection:
+        connection.execute("insert into purchase (user_id, item_id, kind) values (42, %s, 'buy')", [shown[1]])
+    (found,) = store.online_metrics(
+        "shop", begin, datetime.now(UTC), by=["surface"], within=timedelta(hours=1), conversion_kinds=["buy"]
+    )
+    assert (found.surface, found.lists, found.impressions, found.users) == ("home", 1, 2, 1)
+    assert (found.click_through, found.conversion, found.click_through_error) == (0.5, 0.5, None)
+    with pytest.raises(InvalidArgumentError, match="impression 1: item_ids"):
+        store.log_impressions("shop", [{"user_id": 42}])
+
+
 def test_explains_by_the_purchase_that_speaks_for_it(store: FeatureStore) -> None:
     (because,) = store.explain("shop", 42, 2, k=1)
     assert because.because_item_id == "1"

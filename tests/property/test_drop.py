@@ -22,6 +22,7 @@ TABLES = [
     "item_content_history",
     "item_popularity",
     "item_popularity_history",
+    "impression",
 ]
 
 

@@ -41,7 +41,7 @@ RIGHT: dict[str, str | None] = {
     "recommender": "shop", "user_id": "u", "item": "1", "item_id": "1", "item_ids": "{1}", "user_ids": "{u}", "name": "shop", "k": "3",
     "query": "lamp", "items": "shop.products", "text_columns": "{title}", "encoder": "hashing", "family": "hashing", "model": "", "dimension": "8",
     "from": "2024-03-02", "to": "2024-03-05", "model_version": "1", "baseline": "1",
-    "recommended": "{1,2}", "relevant": "{1}", "gains": "{1}", "expected": "{3}", "shown": "{1,2}", "catalogue_size": "9", "list_lengths": "{3}",
+    "impressions": '[{"user_id": "u", "item_ids": ["1"]}]', "recommended": "{1,2}", "relevant": "{1}", "gains": "{1}", "expected": "{3}", "shown": "{1,2}", "catalogue_size": "9", "list_lengths": "{3}",
     "user_counts": "{1}", "users": "3", "vectors": '{"[1,0]","[0,1]"}', "categories": "{a,b}",
 }  # fmt: skip
 EVALUATIONS = {"evaluation_lists", "evaluate", "evaluate_users", "compare_models"}  # of a moment that had vectors
