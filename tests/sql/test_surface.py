@@ -44,7 +44,13 @@ RIGHT: dict[str, str | None] = {
     "impressions": '[{"user_id": "u", "item_ids": ["1"]}]', "recommended": "{1,2}", "relevant": "{1}", "gains": "{1}", "expected": "{3}", "shown": "{1,2}", "catalogue_size": "9", "list_lengths": "{3}",
     "user_counts": "{1}", "users": "3", "vectors": '{"[1,0]","[0,1]"}', "categories": "{a,b}",
 }  # fmt: skip
-EVALUATIONS = {"evaluation_lists", "evaluate", "evaluate_users", "compare_models"}  # of a moment that had vectors
+EVALUATIONS = {
+    "evaluation_lists",
+    "evaluate",
+    "evaluate_users",
+    "compare_models",
+    "counterfactual_metrics",
+}  # of a moment that had vectors
 OBJECTS = """
     select 'function ' || p.oid::regprocedure, obj_description(p.oid, 'pg_proc') from pg_proc p
     where p.pronamespace = 'dynrec'::regnamespace
