@@ -70,7 +70,8 @@ end
 $$;
 comment on function dynrec._test_list(
   dynrec_data.recommender, text, timestamptz, timestamptz, int, text, jsonb, boolean, double precision) is
-  'Internal. The list of one user at starts, and the items that it should have found: those met until ends in favour, known at starts, and, where seen items are left out, new to the user.';
+  'Internal. The list of one user at starts, and the items that it should have found: those met until ends in favour, known at starts, and, where '
+  'seen items are left out, new to the user.';
 
 create or replace function dynrec.evaluation_lists(
   recommender text, "from" timestamptz, "to" timestamptz, k int default 10, by_model int default null, users int default null, seed int default 0,
@@ -104,8 +105,9 @@ end
 $$;
 comment on function dynrec.evaluation_lists(
   text, timestamptz, timestamptz, int, int, int, int, text[], text, jsonb, boolean, double precision) is
-  'For each user who did something in [from, to): what dynrec.recommend(…, as_of => from) answers by the model version that answered then (or by_model), and the '
-  'relevant items: those that the user met in the period by a kind of positive weight, that had a vector at from, and, with exclude_seen, that the user had not met before. '
-  'is_new: nothing was known of the user at from. users: a sample of so many, drawn by seed; user_ids: among these alone; filter, exclude_seen, diversity as in '
-  'dynrec.recommend. A list is the one that was served at from, as far as the index finds all neighbours, the options are those of then, and no transaction was just '
-  'committing; filter looks at today''s source. Runs in parallel workers where the settings allow. Raises invalid_parameter_value for a moment before the model version had vectors.';
+  'For each user who did something in [from, to): what dynrec.recommend(…, as_of => from) answers by the model version that answered then (or '
+  'by_model), and the relevant items: those that the user met in the period by a kind of positive weight, that had a vector at from, and, with '
+  'exclude_seen, that the user had not met before. is_new: nothing was known of the user at from. users: a sample of so many, drawn by seed; '
+  'user_ids: among these alone; filter, exclude_seen, diversity as in dynrec.recommend. A list is the one that was served at from, as far as the '
+  'index finds all neighbours, the options are those of then, and no transaction was just committing; filter looks at today''s source. Runs in '
+  'parallel workers where the settings allow. Raises invalid_parameter_value for a moment before the model version had vectors.';

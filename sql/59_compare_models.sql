@@ -34,6 +34,8 @@ end
 $$;
 comment on function dynrec.compare_models(
   text, timestamptz, timestamptz, int, int, int[], int, int, text[], text, jsonb, boolean, double precision, text) is
-  'Whether model_version would have done better than baseline on the moment from: dynrec.evaluate of both on the same users, in pairs. value and baseline_value: their means; difference: of the pairs, with '
-  'its standard error and 95 per cent interval; p_value: of no difference, two-sided, by the normal approximation to the paired t test (rough below some thirty users; null where all pairs '
-  'differ alike); wins, losses, ties: users for whom the one, the other or neither was better. Both must have had vectors at from. Many metrics and slices are many tests: expect one in twenty to fall below 0.05 by chance.';
+  'Whether model_version would have done better than baseline on the moment from: dynrec.evaluate of both on the same users, in pairs. value and '
+  'baseline_value: their means; difference: of the pairs, with its standard error and 95 per cent interval; p_value: of no difference, two-sided, '
+  'by the normal approximation to the paired t test (rough below some thirty users; null where all pairs differ alike); wins, losses, ties: users '
+  'for whom the one, the other or neither was better. Both must have had vectors at from. Many metrics and slices are many tests: expect one in '
+  'twenty to fall below 0.05 by chance.';

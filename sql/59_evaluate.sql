@@ -22,13 +22,13 @@ set search_path from current
 as $$
 begin
   return query execute format($query$
-    select v.item_id, v.embedding, (
-      select coalesce(c.features ->> $1, 'none') from dynrec_data.item_content c where c.recommender_id = %s and c.item_id = v.item_id)
+    select v.item_id, v.embedding, case when $1 is not null then coalesce((
+      select c.features ->> $1 from dynrec_data.item_content c where c.recommender_id = %s and c.item_id = v.item_id), 'none') end
     from %s v$query$, r.id, dynrec._known_vectors(r)) using category, null::text[], null::vector, null::int, known_at;
 end
 $$;
 comment on function dynrec._catalogue_known(dynrec_data.recommender, timestamptz, text) is
-  'Internal. The items that had a vector at a moment, with that vector and a category of today; null where category is.';
+  'Internal. The items that had a vector at a moment, with that vector and a category of today: none where it has none, null without a column.';
 
 create or replace function dynrec._check_cut_offs(k int[]) returns int
 language plpgsql immutable
@@ -158,11 +158,13 @@ as $$
 $$;
 comment on function dynrec.evaluate_users(
   text, timestamptz, timestamptz, int[], int, int, int, text[], text, jsonb, boolean, double precision, text) is
-  'The scores of each list of dynrec.evaluation_lists (arguments as there), for several k at once. metric: precision_at_k, recall_at_k, ndcg_at_k, average_precision_at_k, reciprocal_rank, '
-  'hit_rate_at_k as the functions of these names define them; serendipity_at_k: the share of k that is relevant and not among the k items with the most interactions at from; '
-  'novelty_at_k: the mean of -log2(share of all interactions at from, at least one), in bits (Vargas & Castells, RecSys 2011); intra_list_diversity_at_k: the mean cosine distance of pairs '
-  'of the vectors that the model had at from. slice: all; new users or known users (whether anything was known of them); cold items (relevant items that nobody had met at from); and, with category (a '
-  'categorical column), a slice for each of its values, relevant items of it. A user without relevant items counts in no score that needs them.';
+  'The scores of each list of dynrec.evaluation_lists (arguments as there), for several k at once. metric: precision_at_k, recall_at_k, ndcg_at_k, '
+  'average_precision_at_k, reciprocal_rank, hit_rate_at_k as the functions of these names define them; serendipity_at_k: the share of k that is '
+  'relevant and not among the k items with the most interactions at from; novelty_at_k: the mean of -log2(share of all interactions at from, at '
+  'least one), in bits (Vargas & Castells, RecSys 2011); intra_list_diversity_at_k: the mean cosine distance of pairs of the vectors that the model'
+  ' had at from. slice: all; new users or known users (whether anything was known of them); cold items (relevant items that nobody had met at '
+  'from); and, with category (a categorical column), a slice for each of its values, relevant items of it. A user without relevant items counts in '
+  'no score that needs them.';
 
 create or replace function dynrec.evaluate(
   recommender text, "from" timestamptz, "to" timestamptz, k int[] default '{10}', by_model int default null, users int default null,
@@ -183,6 +185,8 @@ as $$
 $$;
 comment on function dynrec.evaluate(
   text, timestamptz, timestamptz, int[], int, int, int, text[], text, jsonb, boolean, double precision, text) is
-  'How good the recommendations of the moment from were, by what users did in [from, to): a global temporal split, by time travel (dynrec.evaluation_lists says what is asked and what counts, '
-  'dynrec.evaluate_users what the metrics and slices are; arguments as there). One row for each metric, k and slice: value, the mean over n users; its standard error (sample deviation / sqrt(n); null '
-  'for one user and for what only all lists together have: catalogue_coverage_at_k, user_coverage_at_k, gini_of_exposure_at_k, shannon_of_exposure_at_k), and low to high, the 95 per cent interval by the normal approximation, which is rough below some thirty users.';
+  'How good the recommendations of the moment from were, by what users did in [from, to): a global temporal split, by time travel '
+  '(dynrec.evaluation_lists says what is asked and what counts, dynrec.evaluate_users what the metrics and slices are; arguments as there). One row'
+  ' for each metric, k and slice: value, the mean over n users; its standard error (sample deviation / sqrt(n); null for one user and for what only'
+  ' all lists together have: catalogue_coverage_at_k, user_coverage_at_k, gini_of_exposure_at_k, shannon_of_exposure_at_k), and low to high, the 95'
+  ' per cent interval by the normal approximation, which is rough below some thirty users.';

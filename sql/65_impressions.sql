@@ -64,9 +64,10 @@ begin
 end
 $$;
 comment on function dynrec.log_impressions(text, jsonb) is
-  'Notes lists that were shown, many in one call: an array of objects with user_id, item_ids (in the order shown) and, where known, model_version, shown_at (default: now), first_position (default 1; 11 for a '
-  'second page of ten), surface (where), experiment and arm, propensities (with which probability each item was shown where it was, above 0 and up to 1). Returns how many. Nothing is noted if one of them is wrong. '
-  'One row and one index entry a list; kept for the option retention.';
+  'Notes lists that were shown, many in one call: an array of objects with user_id, item_ids (in the order shown) and, where known, model_version, '
+  'shown_at (default: now), first_position (default 1; 11 for a second page of ten), surface (where), experiment and arm, propensities (with which '
+  'probability each item was shown where it was, above 0 and up to 1). Returns how many. Nothing is noted if one of them is wrong. One row and one '
+  'index entry a list; kept for the option retention.';
 
 create or replace function dynrec.log_impressions(
   recommender text, user_id text, item_ids text[], model_version int default null, surface text default null,
@@ -122,9 +123,10 @@ begin
 end
 $$;
 comment on function dynrec.attributed_impressions(text, timestamptz, timestamptz, interval) is
-  'Each item of the lists that were shown in [from, to), with what its user did about it: an interaction counts for the last time that the item was shown to the user before it, if that was less than '
-  'within ago. kinds: of these interactions, in the order of time; value: the sum of their values, null where none has one; satisfaction: the sum of their weights as the recommender declares them, by which a return counts against a list; '
-  'first_at: the first of them. That a user acts after seeing an item does not say that seeing it was the reason.';
+  'Each item of the lists that were shown in [from, to), with what its user did about it: an interaction counts for the last time that the item was'
+  ' shown to the user before it, if that was less than within ago. kinds: of these interactions, in the order of time; value: the sum of their '
+  'values, null where none has one; satisfaction: the sum of their weights as the recommender declares them, by which a return counts against a '
+  'list; first_at: the first of them. That a user acts after seeing an item does not say that seeing it was the reason.';
 
 create or replace function dynrec.online_metrics(
   recommender text, "from" timestamptz, "to" timestamptz, by text[] default '{model_version}', within interval default '1 day',
@@ -172,14 +174,17 @@ begin
 end
 $$;
 comment on function dynrec.online_metrics(text, timestamptz, timestamptz, text[], interval, text[], text[]) is
-  'How users took to what they were shown in [from, to), by the dimensions that by names (model_version, surface, experiment, arm, position, day in UTC; the others are null). impressions: items shown. click_through: the share of them that '
-  'their user met within the time (by one of click_kinds, default any); conversion: by one of conversion_kinds (null without); value_per_impression: the sum of the values of these interactions, divided by impressions; '
-  'satisfaction: the sum of their weights as the recommender declares its kinds (times the value, such as a rating), divided by lists. The errors are standard errors with users as the unit, by the delta method for a ratio '
-  '(Deng, Knoblich & Lu, KDD 2018); null for one user. Attribution as in dynrec.attributed_impressions.';
+  'How users took to what they were shown in [from, to), by the dimensions that by names (model_version, surface, experiment, arm, position, day in'
+  ' UTC; the others are null). impressions: items shown. click_through: the share of them that their user met within the time (by one of '
+  'click_kinds, default any); conversion: by one of conversion_kinds (null without); value_per_impression: the sum of the values of these '
+  'interactions, divided by impressions; satisfaction: the sum of their weights as the recommender declares its kinds (times the value, such as a '
+  'rating), divided by lists. The errors are standard errors with users as the unit, by the delta method for a ratio (Deng, Knoblich & Lu, KDD '
+  '2018); null for one user. Attribution as in dynrec.attributed_impressions.';
 
 create or replace function dynrec._ratio_error(
   ratio double precision, n bigint, total double precision, yy double precision, xx double precision, xy double precision) returns double precision
 language sql immutable parallel safe
 as $$ select case when n > 1 then sqrt(greatest(yy - 2 * ratio * xy + ratio * ratio * xx, 0) / (n - 1) * n) / total end $$;
 comment on function dynrec._ratio_error(double precision, bigint, double precision, double precision, double precision, double precision) is
-  'Internal. The standard error of sum(y) / sum(x) over n independent units: sqrt(n * var(y - ratio * x)) / sum(x), from the sums of squares and products about the means.';
+  'Internal. The standard error of sum(y) / sum(x) over n independent units: sqrt(n * var(y - ratio * x)) / sum(x), from the sums of squares and '
+  'products about the means.';

@@ -59,9 +59,12 @@ begin
 end
 $$;
 comment on function dynrec.counterfactual_metrics(text, timestamptz, timestamptz, int, int, text, interval, boolean, double precision) is
-  'What the lists of another model version (by_model; default: the one that answered at from) would have earned a list, from lists that were logged with propensities in [from, to). The list that it would have shown at the very moment is '
-  'compared with what was shown, position by position up to k: an item that both show at the same position counts with weight 1 / propensity (the item-position model: Li et al., KDD 2018). ips: inverse propensity scoring, '
-  'unbiased and noisy; snips: self-normalised in each position (Swaminathan & Joachims, NIPS 2015), less noisy, biased in small logs; doubly_robust: the mean reward of each position, corrected by ips (Dudik et al., ICML 2011). reward: click '
-  '(1 for an item that the user met within the time), value or satisfaction, as in dynrec.attributed_impressions. lists: that had propensities; matched: of those, with a common item; effective_lists: (sum w)^2 / sum w^2 by position; '
-  'logged_value: what was earned. Assumes that propensities are true and above 0 for whatever the other version shows, that an item earns at a position what it earns whatever stands around it, and that lists are independent. '
+  'What the lists of another model version (by_model; default: the one that answered at from) would have earned a list, from lists that were logged'
+  ' with propensities in [from, to). The list that it would have shown at the very moment is compared with what was shown, position by position up '
+  'to k: an item that both show at the same position counts with weight 1 / propensity (the item-position model: Li et al., KDD 2018). ips: inverse'
+  ' propensity scoring, unbiased and noisy; snips: self-normalised in each position (Swaminathan & Joachims, NIPS 2015), less noisy, biased in '
+  'small logs; doubly_robust: the mean reward of each position, corrected by ips (Dudik et al., ICML 2011). reward: click (1 for an item that the '
+  'user met within the time), value or satisfaction, as in dynrec.attributed_impressions. lists: that had propensities; matched: of those, with a '
+  'common item; effective_lists: (sum w)^2 / sum w^2 by position; logged_value: what was earned. Assumes that propensities are true and above 0 for'
+  ' whatever the other version shows, that an item earns at a position what it earns whatever stands around it, and that lists are independent. '
   'Without matches there is nothing to judge by: ips is 0 and snips null.';

@@ -212,6 +212,22 @@ def test_slices(judged: tuple[Shop, datetime, datetime]) -> None:
     assert rows["ndcg_at_k", 6, "category: c2"][4] >= 2
 
 
+def test_items_that_are_gone_or_have_no_vector(judged: tuple[Shop, datetime, datetime]) -> None:
+    shop, moment, until = judged
+    shop.execute("delete from shop.products where id = 12")
+    shop.drain()
+    rows = evaluated(shop, moment, until, k=[12], category="category", exclude_seen=False)
+    assert rows["recall_at_k", 12, "category: none"][:2] == (1, 0)
+    assert None not in {part for _, _, part in rows}
+    shop.execute("insert into shop.products (id, title) select n, 'not encoded ' || n from generate_series(50, 59) n")
+    assert (
+        evaluated(shop, moment, until, k=[12], filter="id > 3", exclude_seen=False)[
+            "catalogue_coverage_at_k", 12, "all"
+        ][0]
+        <= 1
+    )
+
+
 def test_a_sample_of_users_depends_on_its_seed(judged: tuple[Shop, datetime, datetime]) -> None:
     shop, moment, until = judged
     drawn = [set(replayed(shop, moment, until, users=3, seed=seed)) for seed in (1, 1, 2, 3, 4, 5)]
