@@ -132,7 +132,7 @@ def test_every_file_in_the_table_exists() -> None:
 
 
 def test_the_examples_from_top_to_bottom(shop: Shop) -> None:
-    first, second, lists, staging, alteration = blocks("sql")
+    first, second, lists, staging, evaluation, alteration = blocks("sql")
     shown_first, shown_second = (shown(block) for block in blocks("") if block.startswith(" rank"))
     check_first(by_psql(shop, first), shown_first)
     check_reasons(by_psql(shop, second), shown_second)
@@ -140,6 +140,9 @@ def test_the_examples_from_top_to_bottom(shop: Shop) -> None:
     staged, versions = by_psql(shop, staging)
     assert staged == [{"stage_model": "2"}]
     assert {row["kind"] for row in versions} == {"content", "learned"}
+    (metrics,) = by_psql(shop, evaluation)  # user 42 has bought the espresso machine
+    assert {row["n"] for row in metrics if row["slice"] == "all"} == {"1"}
+    assert {row["slice"] for row in metrics} == {"all", "known users"}
     assert by_psql(shop, alteration)[0][0]["users_to_recompute"] == "2"
 
     store, select = blocks("python")
