@@ -226,6 +226,16 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexRecall:
+    """The vector index beside exact search: the row of dynrec.index_recall."""
+
+    model_version: int
+    recall: float | None  # mean share of the k nearest that the index finds, 0 to 1; None without vectors
+    standard_error: float | None
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
 class OnlineMetrics:
     """How users took to what they were shown: a row of dynrec.online_metrics; None: not told apart by it."""
 

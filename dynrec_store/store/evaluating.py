@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from dynrec_store.results import Comparison, EvaluatedList, Metric
+from dynrec_store.results import Comparison, EvaluatedList, IndexRecall, Metric
 from dynrec_store.store.calls import Calls
 
 
@@ -119,4 +119,12 @@ class Evaluating(Calls):
             exclude_seen=exclude_seen,
             diversity=diversity,
             category=category,
+        )
+
+    def index_recall(
+        self, recommender: str, *, k: int = 10, sample: int = 100, seed: int = 0, by_model: int | None = None
+    ) -> IndexRecall:
+        """How much of what an exact search finds the vector index finds, over the vectors of a sample of items."""
+        return self._row(
+            IndexRecall, "index_recall", recommender=recommender, k=k, sample=sample, seed=seed, by_model=by_model
         )

@@ -86,6 +86,11 @@ def test_evaluates_a_moment(store: FeatureStore, shop_url: str) -> None:
         store.evaluate("shop", begin - timedelta(days=1), end)
 
 
+def test_recall_of_the_index(store: FeatureStore) -> None:
+    found = store.index_recall("shop", k=3, sample=4)
+    assert (found.model_version, found.recall, found.queries) == (1, 1, 4)
+
+
 def test_notes_what_was_shown(store: FeatureStore, shop_url: str) -> None:
     begin = datetime.now(UTC)
     shown = ids(store.recommend("shop", 42, k=2))

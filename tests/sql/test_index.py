@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import psycopg
 import pytest
 
@@ -156,3 +157,32 @@ def test_vectors_too_long_for_an_index(connection: Session) -> None:
     )
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="2001"):
         connection.execute("select dynrec.create_recommender('long', 'public.items', vector_column => 'embedding')")
+
+
+def test_recall_is_that_of_an_exact_search(many: Session) -> None:
+    ids, vectors = zip(
+        *many.execute("select item_id, embedding::text from dynrec_data.item_vector").fetchall(), strict=True
+    )
+    matrix = np.array([text.strip("[]").split(",") for text in vectors], dtype=np.float32)
+    shares = []
+    for item, query in many.execute(
+        "select item_id, embedding::text from dynrec_data.item_vector order by hashtextextended(item_id, 5), item_id limit 30"
+    ).fetchall():
+        products = matrix @ matrix[ids.index(item)]
+        best = {ids[n] for n in np.argsort(-products)[:300]}
+        found = many.execute("select item_id from dynrec_data.nearest_m1(%s::vector, 300, '{}')", [query]).fetchall()
+        shares.append(len(best & {one for (one,) in found}) / 300)
+    model, recall, error, queries = many.execute("select * from dynrec.index_recall('many', 300, 30, 5)").fetchall()[0]
+    assert (model, queries) == (1, 30)
+    assert recall == pytest.approx(np.mean(shares), abs=0.002)
+    assert error == pytest.approx(np.std(shares, ddof=1) / np.sqrt(30), abs=0.005)
+    assert 0.9 < recall < 1
+
+
+def test_recall_where_all_is_found_or_nothing_is(shop: Shop) -> None:
+    assert shop.execute("select recall, queries from dynrec.index_recall('shop')") == [(1, 12)]
+    shop.execute("delete from shop.products")
+    shop.drain()
+    assert shop.execute("select recall, queries from dynrec.index_recall('shop')") == [(None, 0)]
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="sample is out of range: '0'"):
+        shop.execute("select dynrec.index_recall('shop', sample => 0)")
