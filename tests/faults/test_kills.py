@@ -3,6 +3,7 @@
 import math
 import random
 import time
+from contextlib import suppress
 
 import psutil
 import psycopg
@@ -65,4 +66,5 @@ def kill_server(server: EmbeddedPostgres) -> None:
     assert running is not None
     parent = psutil.Process(running.pid)
     for process in [parent, *parent.children(recursive=True)]:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # the others end by themselves once the first is gone
+            process.kill()

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -120,7 +121,8 @@ def test_killing_everything_loses_nothing(embedded: EmbeddedPostgres) -> None:
         remember(url)
         family = [psutil.Process(pid_of(server)), *psutil.Process(pid_of(server)).children(recursive=True)]
         for process in family:
-            process.send_signal(signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # they end by themselves once the first is gone
+                process.send_signal(signal.SIGKILL)
         psutil.wait_procs(family)
         assert (server.pgdata / "postmaster.pid").exists()
         server.start()
