@@ -22,7 +22,7 @@ begin
 end
 $$;
 comment on function dynrec._check_period(dynrec_data.recommender, timestamptz, timestamptz) is
-  'Internal. An error unless from and to are a period in whose beginning the answering model version had vectors.';
+  'Internal. An error unless from and to are a period in whose beginning the backfill of the answering model version had begun.';
 
 create or replace function dynrec._test_users(
   r dynrec_data.recommender, starts timestamptz, ends timestamptz, users int, seed int, among text[]) returns text[]
