@@ -23,7 +23,7 @@ begin
 end
 $$;
 comment on function dynrec._make_history_partition(text, text, text, timestamptz, timestamptz) is
-  'Internal. A partition of a history table for a span of the time at which versions ended (a column), with the rows of the default partition that belong there.';
+  'Internal. A partition of a table that is kept by time, for a span of the column that it is partitioned by, with the rows of the default partition that belong there.';
 
 create or replace function dynrec._ensure_history_partitions(months_ahead int default 3) returns void
 language plpgsql
@@ -53,7 +53,7 @@ begin
   end loop;
 end
 $$;
-comment on function dynrec._ensure_history_partitions(int) is 'Internal. Monthly partitions of the history tables, made ahead, so that the default partitions stay empty.';
+comment on function dynrec._ensure_history_partitions(int) is 'Internal. Monthly partitions of the history tables and of impressions, made ahead, so that the default partitions stay empty.';
 
 create or replace function dynrec._forget_old_history() returns bigint
 language plpgsql
@@ -82,7 +82,7 @@ begin
   return forgotten;
 end
 $$;
-comment on function dynrec._forget_old_history() is 'Internal. Deletes closed versions that ended before each recommender''s retention.';
+comment on function dynrec._forget_old_history() is 'Internal. Deletes closed versions that ended, and impressions that were shown, before each recommender''s retention.';
 
 create or replace function dynrec._derive_again(recommender_id int) returns void
 language sql

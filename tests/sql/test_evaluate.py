@@ -11,6 +11,7 @@ import scipy.stats
 from psycopg.rows import dict_row
 
 from tests.learned import backfill, stage
+from tests.sql.plans import plans
 from tests.sql.shop import NOON, Event, Shop
 
 USERS = [f"u{n}" for n in range(8)]
@@ -240,8 +241,13 @@ def test_a_sample_of_users_depends_on_its_seed(judged: tuple[Shop, datetime, dat
 def test_parallel_workers_find_the_same(judged: tuple[Shop, datetime, datetime]) -> None:
     shop, moment, until = judged
     alone = replayed(shop, moment, until)
+    with plans(shop.connection) as seen:
+        shop.execute(
+            "set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set max_parallel_workers_per_gather = 3"
+        )
+        assert_same(alone, replayed(shop, moment, until))
+    assert any("Parallel Append" in plan and "Workers Launched" in plan for plan in seen)
     shop.execute("set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set max_parallel_workers_per_gather = 3")
-    assert_same(alone, replayed(shop, moment, until))
     filtered = replayed(shop, moment, until, filter="id > 4")
     assert {item for rows in filtered.values() for item, _, _ in rows} <= {str(n) for n in range(5, 13)}
 

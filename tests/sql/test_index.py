@@ -1,40 +1,15 @@
 """The vector index: when it is made, and that reads go through it."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import psycopg
 import pytest
 
 from tests.drain import Session, drain
+from tests.sql.plans import plans
 from tests.sql.shop import Shop, call
-
-
-@contextmanager
-def plans(connection: Session) -> Iterator[list[str]]:
-    """The plans of all statements, those inside functions included."""
-    messages: list[str] = []
-
-    def note(diagnostic: psycopg.errors.Diagnostic) -> None:
-        messages.append(diagnostic.message_primary or "")
-
-    try:
-        connection.execute("load 'auto_explain'")
-    except psycopg.errors.UndefinedFile:
-        pytest.skip("this PostgreSQL comes without auto_explain")
-    connection.execute(
-        "  set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on; "
-        "set auto_explain.log_analyze = on; set auto_explain.log_timing = off; set auto_explain.log_level = notice"
-    )
-    connection.add_notice_handler(note)
-    try:
-        yield messages
-    finally:
-        connection.remove_notice_handler(note)
-        connection.execute("reset all")
-
 
 READS: dict[str, Callable[[Session], object]] = {
     "recommend": lambda many: call(many, "many", "recommend", user_id="1"),
