@@ -257,6 +257,44 @@ class OnlineMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+class ExperimentVerdict:
+    """An experiment and what is known of it by now: a row of dynrec.experiments."""
+
+    recommender: str
+    experiment: str
+    state: str  # running or ended
+    started_at: datetime
+    ended_at: datetime | None
+    traffic: float  # share of the users that take part, 0 to 1
+    metric: str  # that the verdict is about
+    arms: list[str]  # the baseline first
+    exposed: list[int]  # users who met each arm
+    sample_ratio_p: float  # below 0.01: users of the arms are not in the ratio that they were assigned in
+    best_arm: str | None  # beside the baseline
+    difference: float | None  # of it from the baseline
+    low: float | None  # of the sequential 95 per cent interval
+    high: float | None
+    verdict: str  # begins with invalid, too early, better, worse, undecided or unknown
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentResult:
+    """An arm by one metric: a row of dynrec.experiment_results; None: the baseline, or not known yet."""
+
+    arm: str
+    metric: str
+    is_primary: bool  # the verdict is about this metric
+    users: int  # whose time after the first exposure is over
+    value: float | None
+    standard_error: float | None
+    difference: float | None  # from the baseline
+    relative_difference: float | None  # as a share of the baseline
+    low: float | None  # of the sequential 95 per cent interval of the difference
+    high: float | None
+    p_value: float | None  # of no difference, at any number of looks
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """Something that `doctor` found."""
 

@@ -58,6 +58,7 @@ _ARGUMENTS: Mapping[str, TypeEngine[Any]] = {
     "exclude_items": ARRAY(Text()),
     "exclude_seen": Boolean(),
     "by_model": Integer(),
+    "experiment": Text(),
     "diversity": Double(),
     "as_of": _TIME,
 }
@@ -104,6 +105,7 @@ def recommend(
     diversity: float | None = None,
     as_of: datetime | None = None,
     by_model: int | None = None,
+    experiment: str | None = None,
 ) -> TableValuedAlias:
     """The best items for a user: item_id, rank, score, source, model_version."""
     return _table("recommend", _RECOMMENDATION, locals())

@@ -94,7 +94,7 @@ begin
   -- of the models before, the last can be rolled back to; content spaces may be bases of others
   insert into dynrec_data.task (recommender_id, action, entity)
   select r.id, 'retire', x.id::text from dynrec_data.model_version x
-  where x.recommender_id = r.id and x.kind = 'learned' and x.state = 'standby' and x.id <> r.active_model_id;
+  where x.recommender_id = r.id and x.kind = 'learned' and x.state = 'standby' and x.id <> r.active_model_id and dynrec._needed_by_experiment(x.id) is null;
 end
 $$;
 comment on function dynrec._activate(dynrec_data.recommender, dynrec_data.model_version) is 'Internal. Switches a recommender to a model version.';
@@ -131,7 +131,10 @@ declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
   m dynrec_data.model_version;
   needed_by int;
+  tested_by text;
 begin
+  -- nobody begins an experiment with it meanwhile
+  perform from dynrec_data.recommender x where x.id = r.id for update;
   select x.* into m from dynrec_data.model_version x where x.recommender_id = r.id and x.id = model_version for update;
   if m.id is null then
     perform dynrec._reject('no such model version', model_version::text, format('There are: %s.',
@@ -142,6 +145,10 @@ begin
   select x.id into needed_by from dynrec_data.model_version x where x.base_model_id = m.id and (dynrec._is_live(x) or x.state in ('staged', 'training')) limit 1;
   if found then
     perform dynrec._reject(format('model version %s is made of its vectors', needed_by), model_version::text, format('Retire %s first.', needed_by));
+  end if;
+  tested_by := dynrec._needed_by_experiment(m.id);
+  if tested_by is not null then
+    perform dynrec._reject(format('experiment %L has an arm of it', tested_by), model_version::text, format('select dynrec.stop_experiment(%L, %L)', recommender, tested_by));
   end if;
   perform dynrec._retire(m);
 end

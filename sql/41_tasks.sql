@@ -132,7 +132,7 @@ begin
     when 'popularity' then done := dynrec._rebuild_popularity(t.recommender_id);
     when 'retire' then
       perform dynrec._retire(m) from dynrec_data.model_version m
-      where m.id = t.entity::int and m.state = 'standby' and not exists (
+      where m.id = t.entity::int and m.state = 'standby' and dynrec._needed_by_experiment(m.id) is null and not exists (
         select from dynrec_data.recommender r where m.id in (r.active_model_id, r.content_model_id));
       done := 1;
     when 'audience' then

@@ -249,9 +249,27 @@ comment on function dynrec._recommended(
   dynrec_data.recommender, text, int, text, jsonb, text[], text[], double precision, timestamptz) is
   'Internal. k items for a user by the model version that r answers by, without those that the user has seen (null: with them); the arguments are valid. Starts no subtransaction: it runs in parallel workers.';
 
+create or replace function dynrec._arm_served(recommender text, experiment text, user_id text, moment timestamptz, by_model int) returns dynrec_data.experiment_arm
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+  e dynrec_data.experiment := dynrec._experiment(r, experiment);
+begin
+  if by_model is not null then
+    perform dynrec._reject('by_model and experiment cannot both say which model version answers', by_model::text, 'Give one of them.');
+  end if;
+  return dynrec._arm(r, e, user_id, moment);
+end
+$$;
+comment on function dynrec._arm_served(text, text, text, timestamptz, int) is
+  'Internal. The arm of an experiment that a call of dynrec.recommend is answered by; null for who does not take part.';
+
 create or replace function dynrec.recommend(
   recommender text, user_id text, k int default 10, filter text default null, filter_args jsonb default '{}', exclude_items text[] default '{}',
-  exclude_seen boolean default null, diversity double precision default 0, as_of timestamptz default null, by_model int default null)
+  exclude_seen boolean default null, diversity double precision default 0, as_of timestamptz default null, by_model int default null,
+  experiment text default null)
 returns table (item_id text, rank int, score double precision, source text, model_version int)
 language plpgsql stable
 set search_path from current
@@ -259,7 +277,14 @@ as $$
 #variable_conflict use_variable
 declare
   r dynrec_data.recommender;
+  arm dynrec_data.experiment_arm;
 begin
+  if experiment is not null then
+    arm := dynrec._arm_served(recommender, experiment, user_id, coalesce(as_of, clock_timestamp()), by_model);
+    by_model := coalesce(arm.model_id, by_model);
+    diversity := coalesce((arm.options ->> 'diversity')::double precision, diversity);
+    exclude_seen := coalesce((arm.options ->> 'exclude_seen')::boolean, exclude_seen);
+  end if;
   if filter is null and as_of is null and diversity = 0 and k between 1 and 10000 and by_model is null then
     -- the plain case, with nothing to validate; no rows mean that the long way has to be taken
     return query select * from dynrec._recommend_plainly(recommender, user_id, k, exclude_items, exclude_seen);
@@ -277,13 +302,14 @@ begin
     case when coalesce(exclude_seen, (r.options ->> 'exclude_seen')::boolean) then dynrec._seen(r, user_id, as_of) end, diversity, as_of);
 end
 $$;
-comment on function dynrec.recommend(text, text, int, text, jsonb, text[], boolean, double precision, timestamptz, int) is
+comment on function dynrec.recommend(text, text, int, text, jsonb, text[], boolean, double precision, timestamptz, int, text) is
   'k items for a user, best first: exactly k rows whenever k eligible items exist. score: in a content space the cosine of the user''s and the item''s vector, by a learned model '
   'the inner product plus its terms for what follows the last interactions, popularity and repeats (source personal; trending and repeat: candidates that came from there), '
   'decayed popularity (trending: nothing is known of the user, or too few vectors), 0 (fallback). The last committed interaction counts, '
   'whether a worker has run or not. filter: a predicate over the item source''s columns, run with the caller''s rights; args ->> ''name'' reads filter_args. '
   'exclude_seen: leave out what the user met (default: the recommender''s option). diversity: 0 to 1 (maximal marginal relevance). '
-  'as_of: the answer as it was at that moment, by the model version that answered then. by_model: the answer of another live model version.';
+  'as_of: the answer as it was at that moment, by the model version that answered then. by_model: the answer of another live model version. '
+  'experiment: as the arm that the user is in says (dynrec.create_experiment); who does not take part is served as without it.';
 
 create or replace function dynrec.recommend_for_items(
   recommender text, item_ids text[], k int default 10, filter text default null, filter_args jsonb default '{}', exclude_items text[] default '{}',

@@ -27,8 +27,8 @@ begin
     perform dynrec._reject(what || ': first_position is out of range', given ->> 'first_position', 'Give 1 to 1000000.');
   elsif given ->> 'model_version' is not null and not pg_input_is_valid(given ->> 'model_version', 'integer') then
     perform dynrec._reject(what || ': model_version is not a number', given ->> 'model_version', 'Give the model_version that dynrec.recommend returned.');
-  elsif (given ->> 'arm' is null) <> (given ->> 'experiment' is null) then
-    perform dynrec._reject(what || ': experiment and arm belong together', coalesce(given ->> 'arm', given ->> 'experiment'), 'Give both or neither.');
+  elsif given ->> 'arm' is not null and given ->> 'experiment' is null then
+    perform dynrec._reject(what || ': an arm without an experiment', given ->> 'arm', 'Name the experiment, too.');
   elsif coalesce(given -> 'propensities', 'null') <> 'null' and (jsonb_typeof(given -> 'propensities') <> 'array'
       or jsonb_array_length(given -> 'propensities') <> jsonb_array_length(given -> 'item_ids')
       or exists (select from jsonb_array_elements(given -> 'propensities') p
@@ -38,6 +38,39 @@ begin
 end
 $$;
 comment on function dynrec._check_impression(bigint, jsonb) is 'Internal. An error that names the field and the value unless an impression is one.';
+
+create or replace function dynrec._arm_shown(r dynrec_data.recommender, number bigint, given jsonb, shown_at timestamptz, out experiment_id int, out arm_position smallint, out arm text)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  e dynrec_data.experiment;
+  assigned dynrec_data.experiment_arm;
+begin
+  if given ->> 'experiment' is null then
+    return;
+  end if;
+  select x.* into e from dynrec_data.experiment x where x.recommender_id = r.id and x.name = given ->> 'experiment';
+  if e.id is null then
+    arm := given ->> 'arm';
+    if arm is null then
+      perform dynrec._reject(format('impression %s: an experiment of elsewhere without an arm', number), given ->> 'experiment',
+        'Give its arm, too, or create the experiment with dynrec.create_experiment.');
+    end if;
+    return;
+  end if;
+  assigned := dynrec._arm(r, e, given ->> 'user_id', shown_at);
+  if given ->> 'arm' <> coalesce(assigned.name, '') then
+    perform dynrec._reject(format('impression %s: at %s the user was not in the arm', number, shown_at), given ->> 'arm',
+      coalesce('The arm was ' || quote_literal(assigned.name), 'The user did not take part') || '; leave arm out, it is known.');
+  end if;
+  experiment_id := case when assigned.position is not null then e.id end;
+  arm_position := assigned.position;
+  arm := assigned.name;
+end
+$$;
+comment on function dynrec._arm_shown(dynrec_data.recommender, bigint, jsonb, timestamptz) is
+  'Internal. The arm that an impression belongs to: of an experiment of ours (with its id and the arm''s position) the one that the user was in, null for none; of one of elsewhere as it is given.';
 
 create or replace function dynrec.log_impressions(recommender text, impressions jsonb) returns bigint
 language plpgsql
@@ -51,23 +84,34 @@ begin
     perform dynrec._reject('impressions: not a JSON array', left(impressions::text, 200), 'Give for example [{"user_id": "42", "item_ids": ["1", "2"], "model_version": 1}].');
   end if;
   perform dynrec._check_impression(i.number, i.given) from jsonb_array_elements(impressions) with ordinality as i (given, number);
+  with shown as materialized (
+    select dynrec._as_key(i.given ->> 'user_id', r.user_key_type) as user_id, m.shown_at,
+      array(select dynrec._as_key(e.item, r.item_key_type) from jsonb_array_elements_text(i.given -> 'item_ids') with ordinality as e (item, place) order by e.place) as item_ids,
+      coalesce((i.given ->> 'first_position')::int, 1) as first_position, (i.given ->> 'model_version')::int as model_version, i.given ->> 'surface' as surface,
+      case when a.arm is not null then i.given ->> 'experiment' end as experiment, a.arm, a.experiment_id, a.arm_position,
+      case when coalesce(i.given -> 'propensities', 'null') <> 'null' then array(
+        select p.propensity::double precision from jsonb_array_elements_text(i.given -> 'propensities') with ordinality as p (propensity, place) order by p.place) end as propensities
+    from jsonb_array_elements(impressions) with ordinality as i (given, number)
+    cross join lateral (select coalesce((i.given ->> 'shown_at')::timestamptz, clock_timestamp()) as shown_at) m
+    cross join lateral dynrec._arm_shown(r, i.number, i.given, m.shown_at) a
+  ), exposed as (
+    insert into dynrec_data.exposure as x (experiment_id, user_id, arm, exposed_at)
+    select s.experiment_id, s.user_id, min(s.arm_position), min(s.shown_at) from shown s where s.experiment_id is not null
+    group by s.experiment_id, s.user_id order by s.experiment_id, s.user_id
+    on conflict on constraint exposure_pkey do update set exposed_at = excluded.exposed_at where excluded.exposed_at < x.exposed_at
+  )
   insert into dynrec_data.impression
     (recommender_id, user_id, shown_at, item_ids, first_position, model_version, surface, experiment, arm, propensities)
-  select r.id, case when dynrec._is_key(i.user_id, r.user_key_type) then dynrec._as_key(i.user_id, r.user_key_type) else i.user_id end, coalesce(i.shown_at, clock_timestamp()),
-    array(select case when dynrec._is_key(e.item, r.item_key_type) then dynrec._as_key(e.item, r.item_key_type) else e.item end
-      from unnest(i.item_ids) with ordinality as e (item, place) order by e.place),
-    coalesce(i.first_position, 1), i.model_version, i.surface, i.experiment, i.arm, i.propensities
-  from jsonb_to_recordset(impressions) as i (user_id text, shown_at timestamptz, item_ids text[], first_position int, model_version int,
-    surface text, experiment text, arm text, propensities double precision[]);
+  select r.id, s.user_id, s.shown_at, s.item_ids, s.first_position, s.model_version, s.surface, s.experiment, s.arm, s.propensities from shown s;
   get diagnostics logged = row_count;
   return logged;
 end
 $$;
 comment on function dynrec.log_impressions(text, jsonb) is
   'Notes lists that were shown, many in one call: an array of objects with user_id, item_ids (in the order shown) and, where known, model_version, '
-  'shown_at (default: now), first_position (default 1; 11 for a second page of ten), surface (where), experiment and arm, propensities (with which '
-  'probability each item was shown where it was, above 0 and up to 1). Returns how many. Nothing is noted if one of them is wrong. One row and one '
-  'index entry a list; kept for the option retention.';
+  'shown_at (default: now), first_position (default 1; 11 for a second page of ten), surface (where), experiment, arm (only of experiments of elsewhere: of ours it is known, and a user who does '
+  'not take part is noted without), propensities (with which probability each item was shown where it was, above 0 and up to 1). Returns how many. Nothing is noted if one of them is wrong. '
+  'One row and one index entry a list; kept for the option retention. The first list of an experiment that a user is shown is the exposure to it.';
 
 create or replace function dynrec.log_impressions(
   recommender text, user_id text, item_ids text[], model_version int default null, surface text default null,
@@ -184,7 +228,7 @@ comment on function dynrec.online_metrics(text, timestamptz, timestamptz, text[]
 create or replace function dynrec._ratio_error(
   ratio double precision, n bigint, total double precision, yy double precision, xx double precision, xy double precision) returns double precision
 language sql immutable parallel safe
-as $$ select case when n > 1 then sqrt(greatest(yy - 2 * ratio * xy + ratio * ratio * xx, 0) / (n - 1) * n) / total end $$;
+as $$ select case when n > 1 then sqrt(greatest(yy - 2 * ratio * xy + ratio * ratio * xx, 0) / (n - 1) * n) / nullif(total, 0) end $$;
 comment on function dynrec._ratio_error(double precision, bigint, double precision, double precision, double precision, double precision) is
   'Internal. The standard error of sum(y) / sum(x) over n independent units: sqrt(n * var(y - ratio * x)) / sum(x), from the sums of squares and '
   'products about the means.';

@@ -1,8 +1,8 @@
 # ruff: noqa: A002 - the argument is called filter in SQL, and so it is here
-"""dynrec evaluate, compare."""
+"""dynrec evaluate, compare, experiments."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -114,3 +114,22 @@ def compare(
             category=category,
         )
     print_rows(rows, none=NOBODY, as_json=as_json)
+
+
+def experiments(
+    recommender: Recommender,
+    experiment: Annotated[
+        str | None, typer.Argument(help="One of them: what came of each arm in each metric.", show_default="all")
+    ] = None,
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print the experiments with their verdicts, or what came of one."""
+    with opened(settings_of(database_url=database_url, data_dir=data_dir)) as store, working("Judging"):
+        rows: list[Any] = (
+            [one for one in store.experiments() if one.recommender == recommender]
+            if experiment is None
+            else store.experiment_results(recommender, experiment)
+        )
+    print_rows(rows, none="no experiment was created", as_json=as_json)

@@ -82,6 +82,9 @@ def recommend(
     exclude: Exclude = None,
     as_of: AsOf = None,
     diversity: Diversity = 0.0,
+    experiment: Annotated[
+        str | None, typer.Option(help="As the arm that the user is in says.", envvar="DYNREC_EXPERIMENT")
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what speaks for each item.", envvar="DYNREC_EXPLAIN")
     ] = False,
@@ -100,6 +103,7 @@ def recommend(
             exclude_items=exclude or (),
             as_of=as_of,
             diversity=diversity,
+            experiment=experiment,
         )
         if explain:
             rows = [

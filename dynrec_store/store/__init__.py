@@ -11,6 +11,7 @@ from dynrec_store.settings import Settings, load_settings
 from dynrec_store.store.calls import Connections, EngineConnections, Key
 from dynrec_store.store.declarations import Declarations
 from dynrec_store.store.evaluating import Evaluating
+from dynrec_store.store.experimenting import Experimenting
 from dynrec_store.store.modelling import Modelling
 from dynrec_store.store.operations import Operations
 from dynrec_store.store.reading import Reading
@@ -22,7 +23,9 @@ from dynrec_store.target import target_database
 __all__ = ["Connections", "Encode", "EngineConnections", "FeatureStore", "Key"]
 
 
-class FeatureStore(Declarations, Reading, Searching, Timeline, Evaluating, Traffic, Modelling, Operations):
+class FeatureStore(
+    Declarations, Reading, Searching, Timeline, Evaluating, Experimenting, Traffic, Modelling, Operations
+):
     """The recommenders of one database.
 
         with FeatureStore.connect("postgresql://localhost/shop") as store:

@@ -72,7 +72,9 @@ class Calls:
     def _view(self, kind: type[Row], view: str) -> list[Row]:
         return self._fetch(class_row(kind), sql.SQL("select * from dynrec.{}").format(sql.Identifier(view)), {})
 
-    def _fetch(self, rows: RowFactory[Row], statement: sql.Composed, parameters: Mapping[str, object]) -> list[Row]:
+    def _fetch(
+        self, rows: RowFactory[Row], statement: sql.SQL | sql.Composed, parameters: Mapping[str, object]
+    ) -> list[Row]:
         with (
             database.translated_errors(),
             self._connections.connection() as connection,

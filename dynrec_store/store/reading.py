@@ -32,10 +32,12 @@ class Reading(Calls):
         diversity: float = 0.0,
         as_of: datetime | None = None,
         by_model: int | None = None,
+        experiment: str | None = None,
     ) -> list[Recommendation]:
         """The best items for a user; trending ones, and `source` says so, for a user who is not known.
 
         `exclude_seen` defaults to the recommender's option. `by_model`: another live model version than the active one.
+        `experiment`: as the arm that the user is in says.
         """
         return self._rows(
             Recommendation,
@@ -50,6 +52,7 @@ class Reading(Calls):
             diversity=float(diversity),
             as_of=as_of,
             by_model=by_model,
+            experiment=experiment,
         )
 
     def recommend_for_items(

@@ -33,12 +33,13 @@ def _busy(make_database: MakeDatabase, template: str) -> Iterator[Shop]:
             for n in range(120)
         )
         shop.drain()
+        shop.execute('select dynrec.create_experiment(\'shop\', \'colours\', \'[{"arm": "red"}, {"arm": "blue"}]\')')
         yield shop
 
 
 @pytest.fixture
 def busy(_busy: Shop) -> Shop:
-    """Sixty products and ten users with a dozen events each, for tests that leave them as they are."""
+    """Sixty products, ten users with a dozen events each and an experiment, for tests that leave them as they are."""
     _busy.execute("reset all; reset role")
     return _busy
 

@@ -173,7 +173,7 @@ def test_partitions_and_retention(shop: Shop) -> None:
         ({"user_id": "u", "item_ids": ["1"], "shown_at": "infinity"}, "'infinity'"),
         ({"user_id": "u", "item_ids": ["1"], "first_position": 0}, "first_position is out of range: '0'"),
         ({"user_id": "u", "item_ids": ["1"], "model_version": "new"}, "'new'"),
-        ({"user_id": "u", "item_ids": ["1"], "arm": "b"}, "experiment and arm belong together: 'b'"),
+        ({"user_id": "u", "item_ids": ["1"], "arm": "b"}, "an arm without an experiment: 'b'"),
         ({"user_id": "u", "item_ids": ["1", "2"], "propensities": [0.5]}, "propensities"),
         ({"user_id": "u", "item_ids": ["1"], "propensities": [0]}, "propensities"),
         ({"user_id": "u", "item_ids": ["1"], "propensities": ["much"]}, "propensities"),

@@ -42,8 +42,14 @@ RIGHT: dict[str, str | None] = {
     "query": "lamp", "items": "shop.products", "text_columns": "{title}", "encoder": "hashing", "family": "hashing", "model": "", "dimension": "8",
     "from": "2024-03-02", "to": "2024-03-05", "model_version": "1", "baseline": "1",
     "impressions": '[{"user_id": "u", "item_ids": ["1"]}]', "recommended": "{1,2}", "relevant": "{1}", "gains": "{1}", "expected": "{3}", "shown": "{1,2}", "catalogue_size": "9", "list_lengths": "{3}",
-    "user_counts": "{1}", "users": "3", "vectors": '{"[1,0]","[0,1]"}', "categories": "{a,b}",
+    "experiment": "colours", "arms": '[{"arm": "a"}, {"arm": "b"}]', "traffic": "1", "user_counts": "{1}", "users": "3", "vectors": '{"[1,0]","[0,1]"}', "categories": "{a,b}",
 }  # fmt: skip
+RIGHT_FOR: dict[str, dict[str, str | None]] = {
+    "create_recommender": {"name": "another", "text_columns": "{title}", "encoder": "hashing"},
+    "create_experiment": {"name": "another"},
+    "promote_model": {"model_version": "1"},
+    "search": {"query": "lamp"},
+}
 EVALUATIONS = {
     "evaluation_lists",
     "evaluate",
@@ -143,12 +149,7 @@ def test_silly_arguments(busy: Shop, silly: int | None) -> None:
     problems = []
     for function, names, types, required in functions(connection):
         right = {name: RIGHT.get(name) for name in names[:required]}
-        if function == "create_recommender":
-            right |= {"name": "another", "text_columns": "{title}", "encoder": "hashing"}
-        if function == "promote_model":
-            right |= {"model_version": "1"}
-        if function == "search":
-            right |= {"query": "lamp"}
+        right |= RIGHT_FOR.get(function, {})
         if function in EVALUATIONS:
             right |= {"from": moment, "to": "2100-01-01"}
         for name, type_ in zip(names, types, strict=True):
