@@ -215,6 +215,16 @@ def maintain(connection: Connection) -> None:
     _scalar(connection, "select dynrec._maintain()")
 
 
+def take_profiles(connection: Connection) -> None:
+    """Note what the inputs of model versions are like that have just been completed."""
+    _scalar(connection, "select dynrec._take_profiles()")
+
+
+def watch(connection: Connection) -> str | None:
+    """Measure one recommender that is due; its name, or None if none is."""
+    return cast("str | None", _scalar(connection, "select dynrec._watch_next()"))
+
+
 def beat(connection: Connection, process: str, role: str, details: dict[str, object]) -> None:
     """Say that a process is alive, with details of its work."""
     _scalar(connection, "select dynrec._beat(%s, %s, %s)", [process, role, Jsonb(details)])

@@ -76,13 +76,15 @@ begin
     get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
     delete from dynrec_data.item_popularity_history h where h.recommender_id = r.id and h.replaced_at < r.cut_off;
     get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
+    delete from dynrec_data.measurement m where m.recommender_id = r.id and m.measured_at < r.cut_off;
+    get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
     delete from dynrec_data.impression i where i.recommender_id = r.id and i.shown_at < r.cut_off;
     get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
   end loop;
   return forgotten;
 end
 $$;
-comment on function dynrec._forget_old_history() is 'Internal. Deletes closed versions that ended, and impressions that were shown, before each recommender''s retention.';
+comment on function dynrec._forget_old_history() is 'Internal. Deletes closed versions that ended, measurements that were made, and impressions that were shown, before each recommender''s retention.';
 
 create or replace function dynrec._derive_again(recommender_id int) returns void
 language sql

@@ -124,6 +124,19 @@ comment on function dynrec.experiment_results(text, text, timestamptz) is
   'however often one looks and whenever one stops: 95 per cent for all looks together, and for all arms of the metric together (Bonferroni); they are asymptotic, rough below a hundred users an arm. '
   'Other metrics than the primary are for understanding: each is a test of its own. A user''s interactions count whatever brought them about; items shown count with what the user did about them within a day.';
 
+create or replace function dynrec._exposures(e dynrec_data.experiment, out arms text[], out exposed bigint[], out sample_ratio_p double precision)
+language sql stable
+set search_path from current
+as $$
+  select array_agg(a.name order by a.position), array_agg(coalesce(x.users, 0) order by a.position),
+    dynrec._sample_ratio_p(array_agg(coalesce(x.users, 0) order by a.position), array_agg(a.share order by a.position))
+  from dynrec_data.experiment_arm a
+  left join (select x.arm, count(*) as users from dynrec_data.exposure x where x.experiment_id = e.id group by x.arm) x on x.arm = a.position
+  where a.experiment_id = e.id
+$$;
+comment on function dynrec._exposures(dynrec_data.experiment) is
+  'Internal. How many users met each arm, the baseline first, and how likely that is by the shares of the arms.';
+
 create or replace function dynrec._verdict(r dynrec_data.recommender, e dynrec_data.experiment)
 returns table (arms text[], exposed bigint[], sample_ratio_p double precision, best_arm text, difference double precision, low double precision,
   high double precision, verdict text)
@@ -134,13 +147,8 @@ as $$
 declare
   best record;
   fewest bigint;
-  shares double precision[];
 begin
-  select array_agg(a.name order by a.position), array_agg(a.share order by a.position), array_agg(coalesce(x.users, 0) order by a.position) into arms, shares, exposed
-  from dynrec_data.experiment_arm a
-  left join (select x.arm, count(*) as users from dynrec_data.exposure x where x.experiment_id = e.id group by x.arm) x on x.arm = a.position
-  where a.experiment_id = e.id;
-  sample_ratio_p := dynrec._sample_ratio_p(exposed, shares);
+  select x.* into arms, exposed, sample_ratio_p from dynrec._exposures(e) x;
   select min(x.users) into fewest from dynrec._experiment_results(r, e, clock_timestamp(), array[e.metric]) x;
   select x.* into best from dynrec._experiment_results(r, e, clock_timestamp(), array[e.metric]) x where x.arm_position > 1 order by x.difference desc nulls last, x.arm_position limit 1;
   best_arm := best.arm;

@@ -39,10 +39,13 @@ def build_indexes(connection: Connection) -> None:
 
 
 def maintain(context: Context) -> None:
-    """Partitions, retention, landmarks; leases that expired and retries that are due."""
+    """Partitions, retention, landmarks; leases that expired and retries that are due; measurements."""
     context.call(queue.maintain)
     context.call(queue.expire_leases)
     context.call(queue.release_retries)
+    context.call(queue.take_profiles)
+    while not context.stopping.is_set() and (recommender := context.call(queue.watch)):
+        log.info("measured", recommender=recommender)
 
 
 def train_model(context: Context, model: int) -> None:

@@ -57,6 +57,7 @@ recommender = Table(
     Column(
         "popularity_since", TIME, comment="from then on the popularity of the past is kept; null: it was never counted"
     ),
+    Column("measured_at", TIME, comment="when the watch measured it last"),
     comment="A declared recommender: which tables and columns it watches, and its options.",
 )
 

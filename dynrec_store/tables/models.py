@@ -56,6 +56,7 @@ model_version = Table(
     Column("error", Text, comment="why training failed"),
     Column("stored_at", TIME, comment="when its backfill began"),
     Column("refreshed_at", TIME, comment="when the features that move with time were last read for all items"),
+    Column("profile", JSONB, comment="how its inputs and vectors were distributed when it was made"),
     CheckConstraint(
         "state in ('staged', 'training', 'failed', 'backfilling', 'shadow', 'active', 'standby', 'retired')",
         name="state",

@@ -56,6 +56,7 @@ EVALUATIONS = {
     "evaluate_users",
     "compare_models",
     "counterfactual_metrics",
+    "score_calibration",
 }  # of a moment that had vectors
 OBJECTS = """
     select 'function ' || p.oid::regprocedure, obj_description(p.oid, 'pg_proc') from pg_proc p

@@ -1,0 +1,93 @@
+-- Watching quality: what is measured time and again, and kept.
+
+create or replace function dynrec._measure_quality(r dynrec_data.recommender, since timestamptz, moment timestamptz) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  m dynrec_data.model_version;
+  measured bigint;
+begin
+  -- the version that answered then, from when on its vectors were complete
+  select x.* into m from dynrec_data.model_version x
+  where x.id = coalesce((
+      select a.model_id from dynrec_data.model_activation a where a.recommender_id = r.id and a.activated_at <= since order by a.activated_at desc limit 1), r.active_model_id)
+    and x.state in ('shadow', 'active', 'standby') and x.profile is not null;
+  if m.id is null or r.interactions is null then
+    return 0;
+  end if;
+  since := greatest(since, (m.profile ->> 'taken_at')::timestamptz);
+  insert into dynrec_data.measurement (recommender_id, metric, at_k, slice, measured_at, model_id, period_from, value, standard_error, n)
+  select r.id, e.metric, e.at_k, e.slice, moment, m.id, since, e.value, e.standard_error, e.n
+  from dynrec.evaluate(r.name, since, moment, array[10], by_model => m.id, users => 1000) e;
+  get diagnostics measured = row_count;
+  return measured;
+end
+$$;
+comment on function dynrec._measure_quality(dynrec_data.recommender, timestamptz, timestamptz) is
+  'Internal. Notes the metrics of the lists of since, or of when the vectors were complete, by what users did until moment.';
+
+create or replace function dynrec._measure_state(r dynrec_data.recommender, moment timestamptz) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  measured bigint;
+begin
+  insert into dynrec_data.measurement (recommender_id, metric, at_k, slice, measured_at, model_id, value, standard_error, n)
+  select r.id, 'index_recall_at_k', 10, 'all', moment, i.model_version, i.recall, i.standard_error, i.queries
+  from dynrec.index_recall(r.name, 10, 50) i where i.recall is not null
+  union all
+  select r.id, 'psi', 0, d.subject, moment, d.model_version, d.psi, null, d.n from dynrec.data_drift(r.name) d;
+  get diagnostics measured = row_count;
+  return measured;
+end
+$$;
+comment on function dynrec._measure_state(dynrec_data.recommender, timestamptz) is 'Internal. Notes the recall of the index and the drift.';
+
+create or replace function dynrec.watch(recommender text) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+  every interval := coalesce(r.options ->> 'measure_every', '1 day');
+  moment timestamptz := clock_timestamp();
+  measured bigint;
+begin
+  measured := dynrec._measure_quality(r, greatest(r.measured_at, moment - every), moment) + dynrec._measure_state(r, moment);
+  -- last, as the row is locked from here on
+  update dynrec_data.recommender x set measured_at = moment where x.id = r.id;
+  return measured;
+end
+$$;
+comment on function dynrec.watch(text) is
+  'Measures a recommender now and notes it in dynrec.measurements; returns how many values. Workers do it by themselves every measure_every (an option, default a day). Of 1,000 users drawn by hash the lists of the last '
+  'time, at most measure_every ago, judged by what they did since (dynrec.evaluate); the recall of the index over 50 searches (dynrec.index_recall); drift (dynrec.data_drift).';
+
+create or replace function dynrec._watch_next() returns text
+language plpgsql
+set search_path from current
+as $$
+declare
+  name text;
+begin
+  -- whoever watches one holds its lock: others take the next
+  select r.name into name from dynrec_data.recommender r
+  where not r.paused and coalesce(r.measured_at, r.created_at) <= now() - (r.options ->> 'measure_every')::interval
+    and pg_try_advisory_xact_lock(hashtext('dynrec.watch'), r.id)
+  order by coalesce(r.measured_at, r.created_at) limit 1;
+  if name is not null then
+    perform dynrec.watch(name);
+  end if;
+  return name;
+end
+$$;
+comment on function dynrec._watch_next() is 'Internal. Measures one recommender that is due and returns its name; null if none is.';
+
+create or replace view dynrec.measurements as
+select r.name as recommender, m.measured_at, m.period_from, m.model_id as model_version, m.metric, nullif(m.at_k, 0) as at_k, m.slice, m.value, m.standard_error, m.n
+from dynrec_data.measurement m join dynrec_data.recommender r on r.id = m.recommender_id;
+comment on view dynrec.measurements is
+  'What was measured when (dynrec.watch): the metrics of dynrec.evaluate (lists of period_from, judged by what users did until measured_at, with slices), index_recall_at_k (dynrec.index_recall), '
+  'and psi, the drift of a subject (slice) since the model version was made (dynrec.data_drift); n: users, searches, items or interactions behind it. Kept for the option retention.';
