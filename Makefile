@@ -9,7 +9,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[worker,embedded,demo,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[worker,embedded,report,demo,dev]'
 	touch $@
 
 demo: install  ## KEEP=1 leaves everything running

@@ -82,3 +82,11 @@ begin
 end
 $$;
 comment on function dynrec._as_keys(text[], text) is 'Internal. The keys, each as a source of that type writes it.';
+
+create or replace function dynrec._short(number double precision) returns text
+language sql immutable
+as $$
+  select case when number = 0 or number in ('NaN', 'Infinity', '-Infinity') then number::text
+    else trim_scale(round(number::numeric, 2 - floor(log(abs(number)))::int))::text end
+$$;
+comment on function dynrec._short(double precision) is 'Internal. A number to three digits, for people.';

@@ -170,8 +170,9 @@ comment on function dynrec._verdict(dynrec_data.recommender, dynrec_data.experim
 
 create or replace function dynrec._figures(difference double precision, low double precision, high double precision) returns text
 language sql immutable
-as $$ select format('%s (%s to %s)', to_char(difference, '9.99EEEE')::numeric::real, to_char(low, '9.99EEEE')::numeric::real, to_char(high, '9.99EEEE')::numeric::real) $$;
-comment on function dynrec._figures(double precision, double precision, double precision) is 'Internal. A difference and its interval in words, to three digits.';
+set search_path from current
+as $$ select format('%s (%s to %s)', dynrec._short(difference), dynrec._short(low), dynrec._short(high)) $$;
+comment on function dynrec._figures(double precision, double precision, double precision) is 'Internal. A difference and its interval in words.';
 
 create or replace view dynrec.experiments as
 select r.name as recommender, e.name as experiment, case when e.ended_at is null then 'running' else 'ended' end as state, e.started_at, e.ended_at, e.traffic,

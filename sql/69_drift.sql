@@ -52,11 +52,12 @@ comment on function dynrec._bin(double precision[], text[], double precision, te
 
 create or replace function dynrec._bin_names(edges double precision[], labels text[]) returns text[]
 language sql immutable
+set search_path from current
 as $$
   select case when labels is not null then labels || '{others,missing}'::text[]
     when cardinality(edges) = 0 then '{any,missing}'::text[]
-    else '< ' || edges[1]::real || array(select format('%s to %s', edges[n]::real, edges[n + 1]::real) from generate_series(1, cardinality(edges) - 1) n)
-      || array['>= ' || edges[cardinality(edges)]::real, 'missing'] end
+    else '< ' || dynrec._short(edges[1]) || array(select format('%s to %s', dynrec._short(edges[n]), dynrec._short(edges[n + 1])) from generate_series(1, cardinality(edges) - 1) n)
+      || array['>= ' || dynrec._short(edges[cardinality(edges)]), 'missing'] end
 $$;
 comment on function dynrec._bin_names(double precision[], text[]) is 'Internal. What to call the bins.';
 

@@ -35,7 +35,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Look after": (operating.status, operating.doctor),
     "Learn": (training.train, training.models, training.promote, training.rollback),
     "Read": (reading.recommend, reading.similar, reading.search),
-    "Judge": (evaluating.evaluate, evaluating.compare, evaluating.experiments),
+    "Judge": (evaluating.evaluate, evaluating.compare, evaluating.experiments, evaluating.report),
 }
 for panel, commands in _PANELS.items():
     for command in commands:

@@ -1,14 +1,16 @@
 # ruff: noqa: A002 - the argument is called filter in SQL, and so it is here
-"""dynrec evaluate, compare, experiments."""
+"""dynrec evaluate, compare, experiments, report."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from dynrec_store.cli.options import DatabaseUrl, DataDir, Json, settings_of
-from dynrec_store.cli.output import print_rows, working
-from dynrec_store.cli.reading import Args, Diversity, Filter, Recommender, moment, opened
+from dynrec_store.cli.output import out, print_rows, say, shown, table, working
+from dynrec_store.cli.reading import Args, Diversity, Filter, K, Recommender, moment, opened
+from dynrec_store.extras import needs_extra
 
 Begin = Annotated[
     datetime,
@@ -133,3 +135,63 @@ def experiments(
             else store.experiment_results(recommender, experiment)
         )
     print_rows(rows, none="no experiment was created", as_json=as_json)
+
+
+def report(
+    recommender: Recommender,
+    begin: Annotated[
+        datetime | None,
+        typer.Option(
+            "--from",
+            parser=moment,
+            metavar="TIME",
+            help="Lists are those of this moment; UTC if no zone is given.",
+            envvar="DYNREC_FROM",
+            show_default="a day ago",
+        ),
+    ] = None,
+    end: End = None,
+    k: K = 10,
+    users: Annotated[int, typer.Option(min=1, help="A sample of so many users.", envvar="DYNREC_USERS")] = 1000,
+    category: Category = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The page that is written.", envvar="DYNREC_OUTPUT")
+    ] = Path("report.html"),
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print how good a recommender is, and write it with plots to a page that opens from disk."""
+    with needs_extra("report"):
+        from dynrec_store import report as page  # noqa: PLC0415 - an extra
+    end = end or datetime.now(UTC)
+    begin = begin or end - timedelta(days=1)
+    with opened(settings_of(database_url=database_url, data_dir=data_dir)) as store, working("Reading") as status:
+        facts = page.gather(
+            store,
+            recommender,
+            begin,
+            end,
+            k=k,
+            users=users,
+            category=category,
+            told=lambda what: status.update(f"Reading {what} …"),
+        )
+    _write(output, page.render(facts))
+    for title, rows in {
+        "Alerts": facts.alerts,
+        f"Lists of {shown(begin)}": [one for one in facts.metrics if one.slice == "all"],
+        "Drift": [{"subject": one.subject, "psi": one.psi, "n": one.n} for one in facts.drift],
+        "Experiments": [{"experiment": one.experiment, "verdict": one.verdict} for one in facts.experiments],
+    }.items():
+        if rows:
+            out().print(table(rows, title=title))
+    if facts.obstacle:
+        say(facts.obstacle, style="yellow")
+    say(f"written: {output.resolve()}")
+
+
+def _write(output: Path, text: str) -> None:
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{str(output)!r} cannot be written: {error.strerror}") from error

@@ -18,13 +18,14 @@ from dynrec_store.store.reading import Reading
 from dynrec_store.store.searching import Encode, Searching, worker_encode
 from dynrec_store.store.timeline import Timeline
 from dynrec_store.store.traffic import Traffic
+from dynrec_store.store.watching import Watching
 from dynrec_store.target import target_database
 
 __all__ = ["Connections", "Encode", "EngineConnections", "FeatureStore", "Key"]
 
 
 class FeatureStore(
-    Declarations, Reading, Searching, Timeline, Evaluating, Experimenting, Traffic, Modelling, Operations
+    Declarations, Reading, Searching, Timeline, Evaluating, Experimenting, Traffic, Watching, Modelling, Operations
 ):
     """The recommenders of one database.
 
