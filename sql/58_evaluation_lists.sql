@@ -49,7 +49,7 @@ comment on function dynrec._test_users(dynrec_data.recommender, timestamptz, tim
 create or replace function dynrec._test_list(
   r dynrec_data.recommender, user_id text, starts timestamptz, ends timestamptz, k int, filter text, filter_args jsonb,
   leave_out_seen boolean, diversity double precision,
-  out recommended text[], out scores double precision[], out sources text[], out relevant text[], out is_new boolean)
+  out recommended text[], out scores double precision[], out sources text[], out relevant text[], out gains double precision[], out is_new boolean)
 language plpgsql stable parallel safe cost 100000
 set search_path from current
 as $$
@@ -59,10 +59,14 @@ declare
 begin
   is_new := cardinality(seen) = 0;
   execute format($query$
-    select coalesce(array_agg(distinct i.item_id), '{}') from dynrec_data.interactions_%1$s(array[$1]) i
-    where i.occurred_at >= $2 and i.occurred_at < $3 and dynrec_data.kind_weight_%1$s(i.kind, 1) > 0
-      and not ($4 and i.item_id = any ($5)) and dynrec_data.vector_known_m%2$s(i.item_id, $2) is not null
-    $query$, r.id, r.active_model_id) into relevant using user_id, starts, ends, leave_out_seen, seen;
+    select coalesce(array_agg(w.item_id order by w.item_id), '{}'), coalesce(array_agg(w.gain order by w.item_id), '{}')
+    from (
+      select i.item_id, greatest(sum(dynrec_data.kind_weight_%1$s(i.kind, i.value)), 0) as gain from dynrec_data.interactions_%1$s(array[$1]) i
+      where i.occurred_at >= $2 and i.occurred_at < $3 group by i.item_id
+      having bool_or(dynrec_data.kind_weight_%1$s(i.kind, 1) > 0)
+    ) w
+    where not ($4 and w.item_id = any ($5)) and dynrec_data.vector_known_m%2$s(w.item_id, $2) is not null
+    $query$, r.id, r.active_model_id) into relevant, gains using user_id, starts, ends, leave_out_seen, seen;
   select coalesce(array_agg(c.item_id order by c.rank), '{}'), coalesce(array_agg(c.score order by c.rank), '{}'), coalesce(array_agg(c.source order by c.rank), '{}')
   into recommended, scores, sources
   from dynrec._recommended(r, user_id, k, filter, filter_args, '{}', case when leave_out_seen then seen end, diversity, starts) c;
@@ -71,13 +75,13 @@ $$;
 comment on function dynrec._test_list(
   dynrec_data.recommender, text, timestamptz, timestamptz, int, text, jsonb, boolean, double precision) is
   'Internal. The list of one user at starts, and the items that it should have found: those met until ends in favour, known at starts, and, where '
-  'seen items are left out, new to the user.';
+  'seen items are left out, new to the user; with the sum of the weights of what the user did with each of them, at least 0.';
 
 create or replace function dynrec.evaluation_lists(
   recommender text, "from" timestamptz, "to" timestamptz, k int default 10, by_model int default null, users int default null, seed int default 0,
   user_ids text[] default null, filter text default null, filter_args jsonb default '{}', exclude_seen boolean default null,
   diversity double precision default 0)
-returns table (user_id text, recommended text[], scores double precision[], sources text[], relevant text[], is_new boolean, model_version int)
+returns table (user_id text, recommended text[], scores double precision[], sources text[], relevant text[], gains double precision[], is_new boolean, model_version int)
 language plpgsql stable
 set search_path from current
 as $$
@@ -107,7 +111,7 @@ comment on function dynrec.evaluation_lists(
   text, timestamptz, timestamptz, int, int, int, int, text[], text, jsonb, boolean, double precision) is
   'For each user who did something in [from, to): what dynrec.recommend(…, as_of => from) answers by the model version that answered then (or '
   'by_model), and the relevant items: those that the user met in the period by a kind of positive weight, that had a vector at from, and, with '
-  'exclude_seen, that the user had not met before. is_new: nothing was known of the user at from. users: a sample of so many, drawn by seed; '
+  'exclude_seen, that the user had not met before. gains[i]: how much relevant[i] is worth, the sum of the weights of what the user did with it in the period, as the recommender declares its kinds, at least 0. is_new: nothing was known of the user at from. users: a sample of so many, drawn by seed; '
   'user_ids: among these alone; filter, exclude_seen, diversity as in dynrec.recommend. A list is the one that was served at from, as far as the '
   'index finds all neighbours, the options are those of then, and no transaction was just committing; filter looks at today''s source. Runs in '
   'parallel workers where the settings allow. Raises invalid_parameter_value for a moment before the model version had vectors.';

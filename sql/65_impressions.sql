@@ -127,7 +127,7 @@ comment on function dynrec.log_impressions(text, text, text[], int, text, text, 
 
 create or replace function dynrec.attributed_impressions(recommender text, "from" timestamptz, "to" timestamptz, within interval default '1 day')
 returns table (list_id uuid, shown_at timestamptz, user_id text, item_id text, "position" int, model_version int, surface text, experiment text, arm text,
-  propensity double precision, kinds text[], value double precision, satisfaction double precision, first_at timestamptz)
+  propensity double precision, kinds text[], event_values double precision[], value double precision, satisfaction double precision, first_at timestamptz)
 language plpgsql stable
 set search_path from current
 as $$
@@ -155,12 +155,13 @@ begin
       from event e join shown s on s.user_id = e.user_id and s.item_id = e.item_id and s.shown_at <= e.occurred_at and s.shown_at > e.occurred_at - $3
       order by e.event, s.shown_at desc, s.position, s.list_id
     ), summed as (
-      select a.list_id, a.position, array_agg(a.kind order by a.occurred_at) as kinds, sum(a.value) as value,
+      select a.list_id, a.position, array_agg(a.kind order by a.occurred_at, a.kind) as kinds,
+        array_agg(a.value order by a.occurred_at, a.kind) as event_values, sum(a.value) as value,
         sum(dynrec_data.kind_weight_%1$s(a.kind, a.value)) as satisfaction, min(a.occurred_at) as first_at
       from attributed a group by a.list_id, a.position
     )
     select s.list_id, s.shown_at, s.user_id, s.item_id, s.position, s.model_version, s.surface, s.experiment, s.arm, s.propensity,
-      coalesce(x.kinds, '{}'), x.value, coalesce(x.satisfaction, 0), x.first_at
+      coalesce(x.kinds, '{}'), coalesce(x.event_values, '{}'), x.value, coalesce(x.satisfaction, 0), x.first_at
     from shown s left join summed x on x.list_id = s.list_id and x.position = s.position
     where s.shown_at < $2
     $query$, r.id) using "from", "to", within;
@@ -168,16 +169,42 @@ end
 $$;
 comment on function dynrec.attributed_impressions(text, timestamptz, timestamptz, interval) is
   'Each item of the lists that were shown in [from, to), with what its user did about it: an interaction counts for the last time that the item was'
-  ' shown to the user before it, if that was less than within ago. kinds: of these interactions, in the order of time; value: the sum of their '
+  ' shown to the user before it, if that was less than within ago. kinds: of these interactions, in the order of time, event_values: their values in that order; value: the sum of these '
   'values, null where none has one; satisfaction: the sum of their weights as the recommender declares them, by which a return counts against a '
   'list; first_at: the first of them. That a user acts after seeing an item does not say that seeing it was the reason.';
 
+create or replace function dynrec._check_kind_weights(kind_weights jsonb) returns void
+language plpgsql immutable
+set search_path from current
+as $$
+declare
+  wrong record;
+begin
+  if kind_weights is not null and jsonb_typeof(kind_weights) <> 'object' then
+    perform dynrec._reject('kind_weights: not a JSON object', left(kind_weights::text, 200), 'Give for example {"purchase": 5, "return": -8}.');
+  end if;
+  select w.key, w.value into wrong from jsonb_each(kind_weights) w
+  where case when jsonb_typeof(w.value) = 'number' then abs((w.value #>> '{}')::numeric) > 1000000 else true end limit 1;
+  if found then
+    perform dynrec._reject(format('kind_weights.%s: not a number in range', wrong.key), wrong.value #>> '{}', 'Give a number from -1000000 to 1000000.');
+  end if;
+end
+$$;
+comment on function dynrec._check_kind_weights(jsonb) is 'Internal. An error unless it is null or an object of numbers.';
+
+create or replace function dynrec._weighed(kinds text[], kind_weights jsonb) returns double precision
+language sql immutable parallel safe
+as $$
+  select coalesce(sum(coalesce(kind_weights ->> k.kind, kind_weights ->> '*', '0')::double precision), 0) from unnest(kinds) as k (kind)
+$$;
+comment on function dynrec._weighed(text[], jsonb) is 'Internal. The sum of the weights of kinds.';
+
 create or replace function dynrec.online_metrics(
   recommender text, "from" timestamptz, "to" timestamptz, by text[] default '{model_version}', within interval default '1 day',
-  click_kinds text[] default null, conversion_kinds text[] default null)
+  click_kinds text[] default null, conversion_kinds text[] default null, kind_weights jsonb default null)
 returns table (model_version int, surface text, experiment text, arm text, "position" int, day date, lists bigint, users bigint, impressions bigint,
   click_through double precision, click_through_error double precision, conversion double precision, conversion_error double precision,
-  value_per_impression double precision, satisfaction double precision)
+  value_per_impression double precision, satisfaction double precision, mean_value double precision)
 language plpgsql stable
 set search_path from current
 as $$
@@ -185,6 +212,7 @@ as $$
 declare
   unknown text;
 begin
+  perform dynrec._check_kind_weights(kind_weights);
   select b into unknown from unnest(by) b where b is null or b not in ('model_version', 'surface', 'experiment', 'arm', 'position', 'day') limit 1;
   if found then
     perform dynrec._reject('by: unknown name', unknown, 'Lists can be told apart by: model_version, surface, experiment, arm, position, day.');
@@ -195,16 +223,18 @@ begin
         case when 'experiment' = any (by) then i.experiment end as experiment, case when 'arm' = any (by) then i.arm end as arm,
         case when 'position' = any (by) then i.position end as position, case when 'day' = any (by) then (i.shown_at at time zone 'UTC')::date end as day,
         (case when click_kinds is null then cardinality(i.kinds) > 0 else i.kinds && click_kinds end)::int as clicked,
-        (case when conversion_kinds is not null then i.kinds && conversion_kinds end)::int as converted, coalesce(i.value, 0) as value, i.satisfaction
+        (case when conversion_kinds is not null then i.kinds && conversion_kinds end)::int as converted, coalesce(i.value, 0) as value,
+        case when kind_weights is null then i.satisfaction else dynrec._weighed(i.kinds, kind_weights) end as satisfaction,
+        cardinality(array_remove(i.event_values, null)) as valued
       from dynrec.attributed_impressions(recommender, "from", "to", within) i
     ), one as (
       -- users are the unit: what one of them does with several items is not independent
       select i.model_version, i.surface, i.experiment, i.arm, i.position, i.day, i.user_id, count(*) as shown, sum(i.clicked) as clicked, sum(i.converted) as converted,
-        sum(i.value) as value, sum(i.satisfaction) as satisfaction, count(distinct i.list_id) as lists
+        sum(i.value) as value, sum(i.satisfaction) as satisfaction, sum(i.valued) as valued, count(distinct i.list_id) as lists
       from item i group by i.model_version, i.surface, i.experiment, i.arm, i.position, i.day, i.user_id
     ), total as (
       select o.model_version, o.surface, o.experiment, o.arm, o.position, o.day, sum(o.lists)::bigint as lists, count(*) as users, sum(o.shown)::double precision as shown,
-        sum(o.clicked)::double precision as clicked, sum(o.converted)::double precision as converted, sum(o.value) as value, sum(o.satisfaction) as satisfaction,
+        sum(o.clicked)::double precision as clicked, sum(o.converted)::double precision as converted, sum(o.value) as value, sum(o.satisfaction) as satisfaction, sum(o.valued) as valued,
         regr_syy(o.clicked, o.shown) as clicked_squares, regr_sxx(o.clicked, o.shown) as shown_squares, regr_sxy(o.clicked, o.shown) as clicked_products,
         regr_syy(o.converted, o.shown) as converted_squares, regr_sxy(o.converted, o.shown) as converted_products
       from one o group by o.model_version, o.surface, o.experiment, o.arm, o.position, o.day
@@ -212,17 +242,17 @@ begin
     select t.model_version, t.surface, t.experiment, t.arm, t.position, t.day, t.lists, t.users, t.shown::bigint,
       t.clicked / t.shown, dynrec._ratio_error(t.clicked / t.shown, t.users, t.shown, t.clicked_squares, t.shown_squares, t.clicked_products),
       t.converted / t.shown, dynrec._ratio_error(t.converted / t.shown, t.users, t.shown, t.converted_squares, t.shown_squares, t.converted_products),
-      t.value / t.shown, t.satisfaction / t.lists
+      t.value / t.shown, t.satisfaction / t.lists, t.value / nullif(t.valued, 0)
     from total t
     order by t.model_version, t.surface, t.experiment, t.arm, t.position, t.day;
 end
 $$;
-comment on function dynrec.online_metrics(text, timestamptz, timestamptz, text[], interval, text[], text[]) is
+comment on function dynrec.online_metrics(text, timestamptz, timestamptz, text[], interval, text[], text[], jsonb) is
   'How users took to what they were shown in [from, to), by the dimensions that by names (model_version, surface, experiment, arm, position, day in'
   ' UTC; the others are null). impressions: items shown. click_through: the share of them that their user met within the time (by one of '
   'click_kinds, default any); conversion: by one of conversion_kinds (null without); value_per_impression: the sum of the values of these '
   'interactions, divided by impressions; satisfaction: the sum of their weights as the recommender declares its kinds (times the value, such as a '
-  'rating), divided by lists. The errors are standard errors with users as the unit, by the delta method for a ratio (Deng, Knoblich & Lu, KDD '
+  'rating), or by kind_weights, such as {"purchase": 5, "return": -8, "*": 0} (* is every other kind, 0 if it is not there), divided by lists; mean_value: the mean of the values, such as ratings, of those of them that have one. The errors are standard errors with users as the unit, by the delta method for a ratio (Deng, Knoblich & Lu, KDD '
   '2018); null for one user. Attribution as in dynrec.attributed_impressions.';
 
 create or replace function dynrec._ratio_error(

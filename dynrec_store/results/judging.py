@@ -13,6 +13,7 @@ class EvaluatedList:
     scores: list[float]  # of recommended
     sources: list[str]  # of recommended
     relevant: list[str]  # item keys: what the list should have found
+    gains: list[float]  # of relevant: how much each is worth, 0 and up
     is_new: bool  # nothing was known of the user
     model_version: int
 
@@ -25,7 +26,7 @@ class Metric:
     at_k: int
     slice: str  # all, new users, known users, cold items, or 'column: value'
     value: float  # the mean over n users, or of all lists together
-    standard_error: float | None  # None where one user, or only all lists together, have a value
+    standard_error: float | None  # None for one user, or for very few where only all lists together have a value
     low: float | None  # of the 95 per cent interval
     high: float | None
     n: int  # users
@@ -84,6 +85,7 @@ class OnlineMetrics:
     conversion_error: float | None
     value_per_impression: float
     satisfaction: float  # sum of weights, by list
+    mean_value: float | None  # of the interactions that have a value, such as a rating
 
 
 @dataclass(frozen=True, slots=True)

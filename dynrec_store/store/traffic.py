@@ -35,8 +35,13 @@ class Traffic(Calls):
         within: timedelta = timedelta(days=1),
         click_kinds: Sequence[str] | None = None,
         conversion_kinds: Sequence[str] | None = None,
+        kind_weights: Mapping[str, float] | None = None,
     ) -> list[OnlineMetrics]:
-        """How users took to what was shown in [begin, end), told apart by the names in `by`."""
+        """How users took to what was shown in [begin, end), told apart by the names in `by`.
+
+        `kind_weights`: what an interaction of each kind adds to satisfaction, instead of the recommender's own weights;
+        "*" is every other kind.
+        """
         return self._rows(
             OnlineMetrics,
             "online_metrics",
@@ -46,4 +51,5 @@ class Traffic(Calls):
             within=within,
             click_kinds=None if click_kinds is None else list(click_kinds),
             conversion_kinds=None if conversion_kinds is None else list(conversion_kinds),
+            kind_weights=kind_weights,
         )

@@ -90,6 +90,7 @@ def test_an_interaction_counts_for_the_last_time_that_its_item_was_shown(
     for row in rows:
         found = expected[row["user_id"], row["shown_at"].isoformat(), row["item_id"]]
         assert row["kinds"] == [event.kind for event in found]
+        assert row["event_values"] == [event.value for event in found]
         assert row["first_at"] == (found[0].at if found else None)
         values = [event.value for event in found if event.value is not None]
         assert row["value"] == (pytest.approx(sum(values)) if values else None)
@@ -119,9 +120,31 @@ def test_metrics_by_a_dimension(shop: Shop, by: str) -> None:
         assert row["conversion"] == pytest.approx(np.mean(bought))
         assert row["value_per_impression"] == pytest.approx(sum(item["value"] or 0 for item in items) / len(items))
         assert row["satisfaction"] == pytest.approx(sum(item["satisfaction"] for item in items) / row["lists"])
+        values = [value for item in items for value in item["event_values"] if value is not None]
+        assert row["mean_value"] == (pytest.approx(np.mean(values)) if values else None)
         assert row["click_through_error"] == pytest.approx(error(items, clicked))
         assert row["conversion_error"] == pytest.approx(error(items, bought))
         assert [row[name] for name in ("experiment", "arm")] == [None, None]
+
+
+def test_satisfaction_by_weights_of_the_caller(shop: Shop) -> None:
+    traffic(shop, 7)
+    begin, end = NOON - DAY, NOON + 5 * DAY
+    items = rows_of(shop, "attributed_impressions", "%s, %s", begin, end)
+    lists = len({item["list_id"] for item in items})
+    done = [kind for item in items for kind in item["kinds"]]
+    assert {"purchase", "return", "other"} <= set(done)
+    weights = {"purchase": 5, "return": -8.5, "*": 0.25}
+    for given, expected in (
+        (weights, sum(weights.get(kind, 0.25) for kind in done)),
+        ({"view": 1}, done.count("view")),
+        ({}, 0),
+    ):
+        (row,) = rows_of(shop, "online_metrics", "%s, %s, '{}', kind_weights => %s", begin, end, Jsonb(given))
+        assert row["satisfaction"] == pytest.approx(expected / lists)
+    for wrong in ({"view": "much"}, {"view": None}, {"view": 1e9}, ["view"]):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="kind_weights"):
+            rows_of(shop, "online_metrics", "%s, %s, '{}', kind_weights => %s", begin, end, Jsonb(wrong))
 
 
 def error(items: list[dict[str, Any]], hits: list[bool]) -> float:
