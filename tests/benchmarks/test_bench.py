@@ -32,6 +32,7 @@ TINY = {
     "freshness": ("--samples=2", "--runs=1"),
     "backfill": ("--rows=30", "--runs=1"),
     "recommend": ("--items=1000", "--users=3", "--runs=1"),
+    "evaluate": ("--items=1000", "--users=5", "--runs=1"),
     "promotion": ("--items=1000", "--readers=2", "--seconds=2", "--runs=1"),
 }
 
@@ -45,6 +46,12 @@ NAMES = {
         "recommend, growth",
         "recall@10",
         "recall@10, vectors replaced",
+    ],
+    "evaluate": [
+        "evaluate, content",
+        "evaluate, content, parallel",
+        "evaluate, learned",
+        "evaluate, learned, parallel",
     ],
     "promotion": [
         "promotion, content, p50",

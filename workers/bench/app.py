@@ -1,4 +1,4 @@
-"""The command line: dynrec bench capture | freshness | backfill | recommend | promotion | quality | all."""
+"""The command line: dynrec bench capture | freshness | backfill | recommend | evaluate | promotion | quality | all."""
 
 import logging
 import sys
@@ -10,6 +10,7 @@ import typer
 from dynrec_store.settings import load_settings
 from workers.bench.backfill import backfill as bench_backfill
 from workers.bench.capture import capture as bench_capture
+from workers.bench.evaluate import evaluate as bench_evaluate
 from workers.bench.freshness import freshness as bench_freshness
 from workers.bench.promotion import promotion as bench_promotion
 from workers.bench.quality.command import quality
@@ -83,6 +84,18 @@ def recommend(
 
 
 @app.command()
+def evaluate(
+    *,
+    items: Annotated[int, typer.Option(min=1000, max=10_000_000)] = 20_000,
+    users: Annotated[int, typer.Option(min=1, help="Whose lists are judged.")] = 1000,
+    runs: Runs = 5,
+    json: Json = False,
+) -> None:
+    """Evaluation: dynrec.evaluate against the same lists, one by one, with nothing computed of them."""
+    show(bench_evaluate(load_settings(), items=items, users=users, runs=runs), as_json=json)
+
+
+@app.command()
 def promotion(
     *,
     items: Annotated[int, typer.Option(min=1000, max=10_000_000)] = 10_000,
@@ -113,6 +126,7 @@ def everything(
         *bench_freshness(settings, samples=40, runs=5),
         *bench_backfill(settings, rows=rows, runs=3),
         *bench_recommend(settings, items=items, users=200, runs=5),
+        *bench_evaluate(settings, items=20_000, users=1000, runs=5),
         *bench_promotion(settings, items=10_000, readers=2, seconds=5, runs=5),
     ]
     show(figures, as_json=json)

@@ -9,26 +9,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import LiteralString
 
-from dynrec_store import database, queue
+from dynrec_store import database
 from dynrec_store.database import translated_errors
 from dynrec_store.exceptions import DynrecError
 from dynrec_store.queue import Connection
 from dynrec_store.settings import Settings
-from workers.bench import catalogue
+from workers.bench import versions
 from workers.bench.measure import Figure, p50, p99
 from workers.bench.place import bench_database, url_of
 from workers.bench.report import Advance, progress
-from workers.inprocess import running
 
 USERS = 200
 LENGTH = 10  # items of a list
 SWITCHES = 5.0  # a second, in busy rounds
 WARM_SECONDS = 1.0  # of reads of each model version before anything is measured
-PATIENCE = 600.0  # seconds until a backfill that does not end is an error
-
-# A model that answers is needed, not a good one.
-_TRAINING = {"learned": 16, "content": 8, "epochs": 1, "examples": 500, "validated": 200}
-
 _READ: LiteralString = "select item_id, score, model_version from dynrec.recommend('bench', %s, %s)"
 _PROMOTE: LiteralString = "select dynrec.promote_model('bench', %s)"
 _ROLL_BACK: LiteralString = "select dynrec.rollback_model('bench')"
@@ -62,13 +56,13 @@ def promotion(settings: Settings, *, items: int, readers: int, seconds: float, r
     twice as long in which the two alternate five times a second. Reads are compared with those that the same
     version answered. Raises DynrecError if a read fails, is short, or mixes model versions.
     """
-    steps = catalogue.steps(items) + 2 + 3 * runs
+    steps = versions.steps(items) + 1 + 3 * runs
     with (
         bench_database(settings) as own,
         progress(f"promotion, {items:,} items", steps) as advance,
         ExitStack() as stack,
     ):
-        content, learned = _two_versions(own, items, advance)
+        content, learned = versions.two_versions(own, items, _users(), advance)
         reading = [
             stack.enter_context(database.connect(url_of(own), application_name="dynrec bench")) for _ in range(readers)
         ]
@@ -82,31 +76,6 @@ def promotion(settings: Settings, *, items: int, readers: int, seconds: float, r
         *_figures("content", content, taken),
         *_figures("learned", learned, taken),
     ]
-
-
-def _two_versions(settings: Settings, items: int, advance: Advance) -> tuple[int, int]:
-    """A catalogue whose content version answers, and a learned version in the shadow; their numbers."""
-    # torch takes seconds to import: the other benchmarks go without
-    from workers.learning.run import train  # noqa: PLC0415
-
-    with queue.connect(url_of(settings), application_name="dynrec bench") as connection:
-        made = catalogue.make(connection, "bench", items, _users(), advance)
-        with running(settings, url_of(settings)):
-            learned = train(settings, url_of(settings), made.name, options=_TRAINING)
-            _wait_for_shadow(connection, learned)
-        with translated_errors():
-            connection.execute("vacuum analyze")
-    advance()
-    return made.model_version, learned
-
-
-def _wait_for_shadow(connection: Connection, version: int) -> None:
-    statement = "select state from dynrec.model_versions where model_version = %s"
-    until = time.monotonic() + PATIENCE
-    while (row := connection.execute(statement, [version]).fetchone()) != ("shadow",):
-        if time.monotonic() > until:
-            raise DynrecError(f"model version {version} was not filled in within {PATIENCE:.0f} s: it is {row}")
-        time.sleep(0.1)
 
 
 def _run(scene: _Scene, seconds: float, *, busy_first: bool, advance: Advance) -> _Run:
