@@ -58,7 +58,7 @@ $$;
 comment on function dynrec._check_arm(dynrec_data.recommender, bigint, jsonb) is 'Internal. An error that names the field and the value unless an arm is one.';
 
 create or replace function dynrec._check_experiment(
-  r dynrec_data.recommender, name text, arms jsonb, metric text, within interval, traffic double precision, planned_users bigint) returns void
+  r dynrec_data.recommender, name text, arms jsonb, metric text, within interval, traffic double precision, planned_users bigint, conversion_kinds text[]) returns void
 language plpgsql stable
 set search_path from current
 as $$
@@ -80,6 +80,8 @@ begin
     perform dynrec._reject('within is out of range', within::text, 'Give how long after the first exposure what a user does counts: 1 second to 365 days.');
   elsif traffic is null or not (traffic > 0 and traffic <= 1) then
     perform dynrec._reject('traffic is out of range', traffic::text, 'Give the share of the users that take part, above 0 and up to 1.');
+  elsif cardinality(conversion_kinds) = 0 or exists (select from unnest(conversion_kinds) k where k is null) then
+    perform dynrec._reject('conversion_kinds: no kind, or one that is null', conversion_kinds::text, 'Name kinds of interactions, or leave it out for any.');
   elsif planned_users is null or planned_users < 100 then
     perform dynrec._reject('planned_users is out of range', planned_users::text, 'Give how many users you expect to take part, at least 100.');
   end if;
@@ -90,7 +92,7 @@ begin
   end if;
 end
 $$;
-comment on function dynrec._check_experiment(dynrec_data.recommender, text, jsonb, text, interval, double precision, bigint) is
+comment on function dynrec._check_experiment(dynrec_data.recommender, text, jsonb, text, interval, double precision, bigint, text[]) is
   'Internal. An error that names the value unless these are the arguments of an experiment.';
 
 create or replace function dynrec.create_experiment(
@@ -107,12 +109,15 @@ declare
 begin
   -- nobody retires a model version or declares the same name meanwhile
   perform from dynrec_data.recommender x where x.id = r.id for update;
-  perform dynrec._check_experiment(r, name, arms, metric, within, traffic, planned_users);
-  insert into dynrec_data.experiment as e (recommender_id, name, metric, within, conversion_kinds, traffic, planned_users)
-  values (r.id, name, metric, within, conversion_kinds, traffic, planned_users) returning e.id into experiment_id;
+  perform dynrec._check_experiment(r, name, arms, metric, within, traffic, planned_users, conversion_kinds);
+  insert into dynrec_data.experiment as e (recommender_id, name, metric, within, conversion_kinds, planned_users)
+  values (r.id, name, metric, within, conversion_kinds, planned_users)
+  on conflict do nothing returning e.id into experiment_id;  -- one that a repeatable read does not see is a serialization failure
+  insert into dynrec_data.experiment_traffic (experiment_id, since, traffic)
+  select e.id, e.started_at, create_experiment.traffic from dynrec_data.experiment e where e.id = experiment_id;
   insert into dynrec_data.experiment_arm (experiment_id, position, name, share, upper_bound, model_id, options)
   select experiment_id, a.number, a.given ->> 'arm', a.share / a.total, case when a.number = a.last then 1 else a.until / a.total end,
-    (a.given ->> 'model_version')::int, a.given - '{arm,share,model_version}'::text[]
+    (a.given ->> 'model_version')::numeric::int, a.given - '{arm,share,model_version}'::text[]
   from (
     select g.given, g.number, s.share, sum(s.share) over () as total, sum(s.share) over (order by g.number) as until, count(*) over () as last
     from jsonb_array_elements(arms) with ordinality as g (given, number), lateral (select coalesce((g.given ->> 'share')::double precision, 1) as share) s
@@ -135,13 +140,17 @@ as $$
 declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
   e dynrec_data.experiment := dynrec._experiment(r, experiment);
+  before double precision;
 begin
+  -- whoever else alters it comes first, or later
+  select x.* into e from dynrec_data.experiment x where x.id = e.id for update;
+  select max(t.traffic) into before from dynrec_data.experiment_traffic t where t.experiment_id = e.id;
   if e.ended_at is not null then
     perform dynrec._reject('the experiment has ended', experiment, 'Begin another one: dynrec.create_experiment.');
-  elsif traffic is null or not (traffic >= e.traffic and traffic <= 1) then
-    perform dynrec._reject('traffic can only grow', traffic::text, format('Give %s to 1: with less, users who take part would fall out.', e.traffic));
+  elsif traffic is null or not (traffic >= before and traffic <= 1) then
+    perform dynrec._reject('traffic can only grow', traffic::text, format('Give %s to 1: with less, users who take part would fall out.', before));
   end if;
-  update dynrec_data.experiment x set traffic = alter_experiment.traffic where x.id = e.id;
+  insert into dynrec_data.experiment_traffic (experiment_id, since, traffic) values (e.id, clock_timestamp(), traffic);
 end
 $$;
 comment on function dynrec.alter_experiment(text, text, double precision) is
@@ -177,7 +186,8 @@ language sql stable
 set search_path from current
 as $$
   select a.* from dynrec_data.experiment_arm a, dynrec._draws(r.name, e.name, dynrec._as_key(user_id, r.user_key_type)) d
-  where a.experiment_id = e.id and d.participation < e.traffic and d.place < a.upper_bound and e.started_at <= moment and coalesce(e.ended_at > moment, true)
+  where a.experiment_id = e.id and d.place < a.upper_bound and coalesce(e.ended_at > moment, true)
+    and d.participation < (select max(t.traffic) from dynrec_data.experiment_traffic t where t.experiment_id = e.id and t.since <= moment)
   order by a.position limit 1
 $$;
 comment on function dynrec._arm(dynrec_data.recommender, dynrec_data.experiment, text, timestamptz) is
@@ -213,8 +223,9 @@ begin
   end if;
   arm := dynrec._arm(r, e, user_id, clock_timestamp());
   if arm.position is not null then
-    insert into dynrec_data.exposure (experiment_id, user_id, arm, exposed_at)
-    values (e.id, dynrec._as_key(user_id, r.user_key_type), arm.position, clock_timestamp()) on conflict do nothing;
+    insert into dynrec_data.exposure as x (experiment_id, user_id, arm, exposed_at)
+    values (e.id, dynrec._as_key(user_id, r.user_key_type), arm.position, clock_timestamp())
+    on conflict on constraint exposure_pkey do update set exposed_at = excluded.exposed_at where excluded.exposed_at < x.exposed_at;
   end if;
   return arm.name;
 end

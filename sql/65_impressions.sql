@@ -60,7 +60,7 @@ begin
     return;
   end if;
   assigned := dynrec._arm(r, e, given ->> 'user_id', shown_at);
-  if given ->> 'arm' <> coalesce(assigned.name, '') then
+  if given ->> 'arm' is not null and given ->> 'arm' is distinct from assigned.name then
     perform dynrec._reject(format('impression %s: at %s the user was not in the arm', number, shown_at), given ->> 'arm',
       coalesce('The arm was ' || quote_literal(assigned.name), 'The user did not take part') || '; leave arm out, it is known.');
   end if;

@@ -16,12 +16,12 @@ set search_path from current
 as $$
   -- the weight of the evidence for other shares: a Dirichlet about the intended ones against these themselves
   select exp(greatest(-700, least(0,
-    sum(dynrec._log_gamma(1000 * share)) - sum(dynrec._log_gamma(1000 * share + x)) + dynrec._log_gamma(1000 + sum(x)) - dynrec._log_gamma(1000) + sum(x * ln(share)))))
+    sum(dynrec._log_gamma(100 * share)) - sum(dynrec._log_gamma(100 * share + x)) + dynrec._log_gamma(100 + sum(x)) - dynrec._log_gamma(100) + sum(x * ln(share)))))
   from unnest(counts, shares) as a (x, share)
 $$;
 comment on function dynrec._sample_ratio_p(bigint[], double precision[]) is
   'Internal. How likely counts like these are, at any number of looks, if each unit falls to an arm by these shares (Lindon & Malek, NeurIPS 2022, '
-  'with a Dirichlet of concentration 1000).';
+  'with a Dirichlet of concentration 100).';
 
 create or replace function dynrec._sequential_interval(
   difference double precision, error double precision, reached double precision, alpha double precision,
@@ -29,13 +29,13 @@ create or replace function dynrec._sequential_interval(
 language sql immutable parallel safe
 as $$
   select difference - w.width, difference + w.width,
-    case when error > 0 then least(1, sqrt(1 + m.q) * exp(greatest(-700, -0.5 * (difference / error) ^ 2 * m.q / (1 + m.q)))) when difference = 0 then 1 end
+    least(1, sqrt(1 + m.q) * exp(greatest(-700, -0.5 * (difference / nullif(error, 0)) ^ 2 * m.q / (1 + m.q))))
   from (select nullif(reached, 0) * (ln(1 - 2 * ln(alpha)) - 2 * ln(alpha)) as q) m,
-    lateral (select error * sqrt((1 + 1 / m.q) * (ln(1 + m.q) - 2 * ln(alpha))) as width) w
+    lateral (select nullif(error, 0) * sqrt((1 + 1 / m.q) * (ln(1 + m.q) - 2 * ln(alpha))) as width) w
 $$;
 comment on function dynrec._sequential_interval(double precision, double precision, double precision, double precision) is
   'Internal. An interval that covers the true difference at all looks together with probability 1 - alpha, and the p-value that belongs to it: the asymptotic confidence sequence of Waudby-Smith, Arbour, '
-  'Sinha, Kennedy & Ramdas (Annals of Statistics 2024), a normal mixture that is tightest when the share reached of the planned users is 1. Null while that is 0.';
+  'Sinha, Kennedy & Ramdas (Annals of Statistics 2024), a normal mixture that is tightest when the share reached of the planned users is 1. Null while that is 0, and where nothing varies.';
 
 create or replace function dynrec._outcomes(r dynrec_data.recommender, e dynrec_data.experiment, until timestamptz, clicks boolean)
 returns table (arm smallint, metric text, total double precision, units double precision)
@@ -66,7 +66,7 @@ begin
       ('click_through', coalesce(s.clicked, 0)::double precision, coalesce(s.items, 0))) m (metric, total, units)
     where $8 or m.metric <> 'click_through'
     $query$, r.id)
-    using e.id, until, e.within, e.conversion_kinds, e.started_at, r.name, e.name, clicks;
+    using e.id, greatest(until, e.started_at + interval '1 microsecond'), e.within, e.conversion_kinds, e.started_at, r.name, e.name, clicks;
 end
 $$;
 comment on function dynrec._outcomes(dynrec_data.recommender, dynrec_data.experiment, timestamptz, boolean) is
@@ -87,7 +87,7 @@ as $$
     group by a.position, a.name, a.share, m.metric
   )
   select a.name, a.position, a.metric, a.users, a.value, a.error, d.difference, i.low, i.high,
-    case when i.p_value is not null then least(1, i.p_value * t.tests) end
+    case when d.error > 0 and d.reached > 0 then least(1, i.p_value * t.tests) end
   from one a left join one b on b.position = 1 and b.metric = a.metric and a.position > 1
   cross join lateral (select a.value - b.value as difference, sqrt(a.error ^ 2 + b.error ^ 2) as error,
     (a.users + b.users) / (e.planned_users * (a.share + b.share)) as reached) d
@@ -146,20 +146,20 @@ as $$
 #variable_conflict use_variable
 declare
   best record;
-  fewest bigint;
 begin
   select x.* into arms, exposed, sample_ratio_p from dynrec._exposures(e) x;
-  select min(x.users) into fewest from dynrec._experiment_results(r, e, clock_timestamp(), array[e.metric]) x;
-  select x.* into best from dynrec._experiment_results(r, e, clock_timestamp(), array[e.metric]) x where x.arm_position > 1 order by x.difference desc nulls last, x.arm_position limit 1;
+  select x.*, min(x.users) over () as fewest, max(x.high) over () as highest into best
+  from dynrec._experiment_results(r, e, clock_timestamp(), array[e.metric]) x
+  order by x.arm_position = 1, coalesce(x.low > 0, false) desc, x.difference desc nulls last, x.arm_position limit 1;
   best_arm := best.arm;
   difference := best.difference;
   low := best.low;
   high := best.high;
   verdict := case
     when sample_ratio_p < 0.01 then format('invalid: users of the arms are not in the ratio that they were assigned in (%s); find out why exposures get lost before believing any figure', array_to_string(exposed, ' : '))
-    when fewest < 100 then format('too early: an arm has %s users whose %s are over, at least 100 are needed', fewest, e.within)
+    when best.fewest < 100 then format('too early: an arm has %s users whose %s are over, at least 100 are needed', best.fewest, e.within)
     when low > 0 then format('better: %s beats %s in %s by %s', best_arm, arms[1], e.metric, dynrec._figures(difference, low, high))
-    when high < 0 then format('worse: no arm beats %s in %s; the best, %s, by %s', arms[1], e.metric, best_arm, dynrec._figures(difference, low, high))
+    when best.highest < 0 then format('worse: no arm beats %s in %s; the best, %s, by %s', arms[1], e.metric, best_arm, dynrec._figures(difference, low, high))
     when low is null then format('unknown: %s does not vary among users', e.metric)
     else format('undecided: %s against %s in %s by %s', best_arm, arms[1], e.metric, dynrec._figures(difference, low, high)) end;
   return next;
@@ -175,17 +175,19 @@ as $$ select format('%s (%s to %s)', dynrec._short(difference), dynrec._short(lo
 comment on function dynrec._figures(double precision, double precision, double precision) is 'Internal. A difference and its interval in words.';
 
 create or replace view dynrec.experiments as
-select r.name as recommender, e.name as experiment, case when e.ended_at is null then 'running' else 'ended' end as state, e.started_at, e.ended_at, e.traffic,
+select r.name as recommender, e.name as experiment, case when e.ended_at is null then 'running' else 'ended' end as state, e.started_at, e.ended_at, t.traffic,
   e.metric, v.arms, v.exposed, v.sample_ratio_p, v.best_arm, v.difference, v.low, v.high, v.verdict
-from dynrec_data.experiment e join dynrec_data.recommender r on r.id = e.recommender_id cross join lateral dynrec._verdict(r, e) v;
+from dynrec_data.experiment e join dynrec_data.recommender r on r.id = e.recommender_id cross join lateral dynrec._verdict(r, e) v
+cross join lateral (select max(t.traffic) as traffic from dynrec_data.experiment_traffic t where t.experiment_id = e.id) t;
 comment on view dynrec.experiments is
   'Every experiment with its verdict. arms: the baseline first; exposed: how many users met each; sample_ratio_p: how likely these numbers are by the shares of the arms, at any number of looks (below 0.01 the '
   'experiment is invalid); best_arm, difference, low, high: the arm that does best beside the baseline in the primary metric, with the sequential 95 per cent interval of dynrec.experiment_results. '
   'verdict begins with: invalid, too early, better, worse, undecided or unknown.';
 
 create or replace view dynrec.experiment_arms as
-select r.name as recommender, e.name as experiment, a.position, a.name as arm, a.share, a.upper_bound, a.model_id as model_version, a.options, e.traffic, e.ended_at
-from dynrec_data.experiment e join dynrec_data.recommender r on r.id = e.recommender_id join dynrec_data.experiment_arm a on a.experiment_id = e.id;
+select r.name as recommender, e.name as experiment, a.position, a.name as arm, a.share, a.upper_bound, a.model_id as model_version, a.options, t.traffic, e.ended_at
+from dynrec_data.experiment e join dynrec_data.recommender r on r.id = e.recommender_id join dynrec_data.experiment_arm a on a.experiment_id = e.id
+cross join lateral (select max(t.traffic) as traffic from dynrec_data.experiment_traffic t where t.experiment_id = e.id) t;
 comment on view dynrec.experiment_arms is
   'The arms of every experiment: position (1 is the baseline), share of those who take part, upper_bound (users who draw less, and not less than the arm before, are in it), what they get: model_version '
   '(null: whichever is active) and options of dynrec.recommend; traffic: the share of the users that take part.';

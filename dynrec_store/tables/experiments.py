@@ -30,15 +30,23 @@ experiment = Table(
     Column("metric", Text, nullable=False, comment="that the verdict is about"),
     Column("within", Interval, nullable=False, comment="how long after the first exposure what a user does counts"),
     Column("conversion_kinds", ARRAY(Text), comment="interactions that are conversions; null: any"),
-    Column("traffic", Double, nullable=False, comment="share of the users that take part, above 0 and up to 1"),
     Column(
         "planned_users", BigInteger, nullable=False, comment="with so many users the sequential intervals are tightest"
     ),
     Column("started_at", TIME, nullable=False, server_default=CLOCK),
     Column("ended_at", TIME, comment="null: it runs"),
     UniqueConstraint("recommender_id", "name"),
-    CheckConstraint("traffic > 0 and traffic <= 1", name="traffic"),
     comment="An experiment: users are divided among arms by a hash of their keys.",
+)
+
+experiment_traffic = Table(
+    "experiment_traffic",
+    metadata,
+    Column("experiment_id", Integer, ForeignKey(experiment.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("since", TIME, primary_key=True),
+    Column("traffic", Double, nullable=False, comment="share of the users that take part, above 0 and up to 1"),
+    CheckConstraint("traffic > 0 and traffic <= 1", name="traffic"),
+    comment="How many users took part since when; it only grows.",
 )
 
 experiment_arm = Table(

@@ -32,9 +32,6 @@ def upgrade() -> None:
         ),
         sa.Column("conversion_kinds", ARRAY(sa.Text()), comment="interactions that are conversions; null: any"),
         sa.Column(
-            "traffic", sa.Double(), nullable=False, comment="share of the users that take part, above 0 and up to 1"
-        ),
-        sa.Column(
             "planned_users",
             sa.BigInteger(),
             nullable=False,
@@ -42,7 +39,6 @@ def upgrade() -> None:
         ),
         sa.Column("started_at", TIME, server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.Column("ended_at", TIME, comment="null: it runs"),
-        sa.CheckConstraint("traffic > 0 and traffic <= 1", name="traffic"),
         sa.ForeignKeyConstraint(
             ["recommender_id"],
             [f"{SCHEMA}.recommender.id"],
@@ -53,6 +49,24 @@ def upgrade() -> None:
         sa.UniqueConstraint("recommender_id", "name", name="experiment_recommender_id_key"),
         schema=SCHEMA,
         comment="An experiment: users are divided among arms by a hash of their keys.",
+    )
+    op.create_table(
+        "experiment_traffic",
+        sa.Column("experiment_id", sa.Integer(), nullable=False),
+        sa.Column("since", TIME, nullable=False),
+        sa.Column(
+            "traffic", sa.Double(), nullable=False, comment="share of the users that take part, above 0 and up to 1"
+        ),
+        sa.CheckConstraint("traffic > 0 and traffic <= 1", name="traffic"),
+        sa.ForeignKeyConstraint(
+            ["experiment_id"],
+            [f"{SCHEMA}.experiment.id"],
+            name="experiment_traffic_experiment_id_fkey",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("experiment_id", "since", name="experiment_traffic_pkey"),
+        schema=SCHEMA,
+        comment="How many users took part since when; it only grows.",
     )
     op.create_table(
         "experiment_arm",
@@ -116,4 +130,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("exposure", schema=SCHEMA)
     op.drop_table("experiment_arm", schema=SCHEMA)
+    op.drop_table("experiment_traffic", schema=SCHEMA)
     op.drop_table("experiment", schema=SCHEMA)
