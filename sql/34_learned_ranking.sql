@@ -4,15 +4,15 @@ create or replace function dynrec._learned_ranker() returns text
 language sql immutable
 as $template$ select $body$
 create or replace function dynrec_data.rates_m{model}(known_at timestamptz)
-returns table (item_id text, event_count bigint, rates double precision[])
+returns table (item_id text, event_count bigint, rates double precision[], reference_time timestamptz)
 language sql stable
 set search_path from current
 as $$
-  select p.item_id, p.event_count, dynrec._rates_at(p.rates, p.reference_time, known_at)
+  select p.item_id, p.event_count, p.rates, p.reference_time
   from dynrec_data.recommender r, dynrec._popularity_known({id}, known_at) p where r.id = {id} and r.popularity_since <= known_at
   union all
   -- a moment before anything was counted: from what is in the source now
-  select e.item_id, count(*), {rate_sums}
+  select e.item_id, count(*), {rate_sums}, known_at
   from (
     select i.item_id, dynrec._age(known_at, i.occurred_at) as age, (dynrec_data.kind_weight_{id}(i.kind, 1) > 0)::int as wanted
     from dynrec_data.interactions_all_{id}() i
@@ -34,10 +34,13 @@ as $$
 #variable_conflict use_column
 begin
   return query with past as materialized (
-    select r.item_id, s.slot, r.rates[s.slot] as rate, row_number() over (partition by s.slot order by r.rates[s.slot] desc, r.item_id) as place
-    from dynrec_data.rates_m{model}(known_at) r, generate_series(1, 5) s (slot) where known_at is not null and r.rates is not null
+    select r.item_id, r.rates, dynrec._age(known_at, r.reference_time) as age
+    from dynrec_data.rates_m{model}(known_at) r where known_at is not null and r.rates is not null
   )
-  select p.slot, p.item_id, p.rate from past p where p.place <= 50
+  select s.slot, t.item_id, t.rate from generate_series(1, 5) s (slot), lateral (
+    select p.item_id, p.rates[s.slot] * dynrec._decay(p.age, (dynrec._rate_half_lives())[s.slot]) as rate from past p
+    order by rate desc, p.item_id limit 50
+  ) t
   union all
   select p.slot, p.item_id, p.rates[p.slot] * dynrec._decay(dynrec._age(dynrec._now(), p.reference_time), (dynrec._rate_half_lives())[p.slot])
   from (
@@ -72,8 +75,9 @@ declare
 begin
   select array_agg(m.mixture[h][context] / (tops[h] + 0.5) order by h) into shares from (select {mixture} as mixture) m, generate_series(1, 5) h;
   return query
-    with past as materialized (
-      select r.* from dynrec_data.rates_m{model}(known_at) r where known_at is not null
+    with uncounted as materialized (
+      select r.* from dynrec_data.rates_m{model}(known_at) r
+      where known_at is not null and coalesce((select c.popularity_since > known_at from dynrec_data.recommender c where c.id = {id}), true)
     ), met as materialized (
       select i.item_id, count(*) as times, max(i.occurred_at) as last_at from (
         select n.item_id, n.occurred_at from dynrec_data.interactions_{id}(array[for_user]) n where known_at is null
@@ -89,9 +93,14 @@ begin
       select g.item_id, -(g.embedding <#> asked) as product, p.event_count, p.rates, dynrec._age(read_at, p.reference_time) as age
       from given g left join lateral (
         select n.event_count, n.rates, n.reference_time from dynrec_data.item_popularity n
-        where known_at is null and n.recommender_id = {id} and n.item_id = g.item_id
+        where n.recommender_id = {id} and n.item_id = g.item_id
+          and (known_at is null or n.created_at <= known_at and not exists (select from uncounted))
         union all
-        select p.event_count, p.rates, known_at from past p where p.item_id = g.item_id
+        select h.event_count, h.rates, h.reference_time from dynrec_data.item_popularity_history h
+        where known_at is not null and h.recommender_id = {id} and h.item_id = g.item_id and h.created_at <= known_at and h.replaced_at > known_at
+          and not exists (select from uncounted)
+        union all
+        select u.event_count, u.rates, u.reference_time from uncounted u where u.item_id = g.item_id
       ) p on true
       where g.embedding is not null
     )

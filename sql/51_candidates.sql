@@ -177,22 +177,27 @@ begin
       using filter_args, excluded, half_life, n;
   else
     return query execute format($query$
-      select p.item_id, p.score from (
-        select k.item_id, k.score * dynrec._decay(dynrec._age($5, k.reference_time), $3) as score, dynrec._popularity_key(k.score, k.reference_time, $3) as key
-        from dynrec._popularity_known(%1$s, $5) k where $6 and k.score > 0 and k.event_count > 0
-        union all
-        -- a moment before anything was counted: from what is in the source now
-        select w.item_id, w.score, dynrec._popularity_key(w.score, $5, $3) from (
-          select i.item_id, sum(dynrec_data.kind_weight_%1$s(i.kind, i.value) * dynrec._decay(dynrec._age($5, i.occurred_at), $3)) as score
-          from dynrec_data.interactions_all_%1$s() i where not $6 and i.occurred_at <= $5 and dynrec._age($5, i.occurred_at) < 30 * $3
-          group by i.item_id
-        ) w
-      ) p
-      where p.score > 0 and %2$s and %3$s
-      order by p.key desc, p.item_id limit $4
+      -- in order first: whether an item is eligible is dear to ask
+      select o.item_id, o.score from (
+        select p.* from (
+          select k.item_id, k.score * dynrec._decay(dynrec._age($5, k.reference_time), $3) as score, dynrec._popularity_key(k.score, k.reference_time, $3) as key
+          from dynrec._popularity_known(%1$s, $5) k where $6 and k.score > 0 and k.event_count > 0
+          union all
+          -- a moment before anything was counted: from what is in the source now
+          select w.item_id, w.score, dynrec._popularity_key(w.score, $5, $3) from (
+            select i.item_id, sum(dynrec_data.kind_weight_%1$s(i.kind, i.value) * dynrec._decay(dynrec._age($5, i.occurred_at), $3)) as score
+            from dynrec_data.interactions_all_%1$s() i where not $6 and i.occurred_at <= $5 and dynrec._age($5, i.occurred_at) < 30 * $3
+            group by i.item_id
+          ) w
+        ) p
+        where p.score > 0 and %2$s
+        order by p.key desc, p.item_id offset 0
+      ) o
+      where %3$s
+      order by o.key desc, o.item_id limit $4
       $query$, r.id, dynrec._not_excluded('p.item_id'),
-      case when filter is null and not row_security_active(r.items) then format('dynrec_data.vector_known_m%s(p.item_id, $5) is not null', r.active_model_id)
-        else dynrec._in_source(r, 'p.item_id', filter) end)
+      case when filter is null and not row_security_active(r.items) then format('dynrec_data.vector_known_m%s(o.item_id, $5) is not null', r.active_model_id)
+        else dynrec._in_source(r, 'o.item_id', filter) end)
       using filter_args, excluded, half_life, n, as_of, coalesce(r.popularity_since <= as_of, false);
   end if;
 end

@@ -55,7 +55,7 @@ comment on function dynrec._filled(dynrec_data.recommender, text[], double preci
 
 create or replace function dynrec._ranked(
   r dynrec_data.recommender, query vector, context int, for_user text, path text, k int, excluded text[], filter text, filter_args jsonb,
-  diversity double precision, as_of timestamptz, repeats boolean default false, session text[] default null)
+  diversity double precision, as_of timestamptz, repeats boolean default false, session text[] default null, popular jsonb default null)
 returns table (item_id text, rank int, score double precision, source text, model_version int)
 language plpgsql stable
 set search_path from current
@@ -69,7 +69,7 @@ declare
 begin
   if context is not null then
     select coalesce(array_agg(c.item_id), '{}'), coalesce(array_agg(c.score), '{}'), coalesce(array_agg(c.source), '{}') into ids, scores, sources
-    from dynrec._learned_candidates(r, query, context, for_user, session, path, n, excluded, filter, filter_args, as_of, repeats) c;
+    from dynrec._learned_candidates(r, query, context, for_user, session, path, n, excluded, filter, filter_args, as_of, repeats, popular) c;
   elsif query is not null then
     select coalesce(array_agg(c.item_id), '{}'), coalesce(array_agg(c.score), '{}'), coalesce(array_agg(path), '{}') into ids, scores, sources
     from dynrec._nearest(r, query, n, excluded, filter, filter_args, as_of) c;
@@ -83,12 +83,32 @@ begin
 end
 $$;
 comment on function dynrec._ranked(
-  dynrec_data.recommender, vector, int, text, text, int, text[], text, jsonb, double precision, timestamptz, boolean, text[]) is
+  dynrec_data.recommender, vector, int, text, text, int, text[], text, jsonb, double precision, timestamptz, boolean, text[], jsonb) is
   'Internal. k rows: the best for a query (in a context: by the ranking of a learned model; null: none), diversified, then trending, then any eligible item.';
+
+create or replace function dynrec._popular_of(r dynrec_data.recommender, as_of timestamptz) returns jsonb
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  popular jsonb;
+begin
+  if exists (select from dynrec_data.model_version m where m.id = r.active_model_id and m.kind = 'learned') then
+    execute format($query$
+      select jsonb_build_object('ids', coalesce(jsonb_agg(p.item_id) filter (where p.slot between 2 and 4), '[]'),
+        'tops', dynrec_data.tops_m%1$s(array_agg(p.rate), array_agg(p.slot)))
+      from dynrec_data.popular_m%1$s($1) p
+      $query$, r.active_model_id) into popular using as_of;
+  end if;
+  return popular;
+end
+$$;
+comment on function dynrec._popular_of(dynrec_data.recommender, timestamptz) is
+  'Internal. What a learned model ranks all lists of a moment by, now or as known at as_of: the popular items with half-lives of 1, 7 and 30 days, and how popular the top is by each half-life. Null in a content space.';
 
 create or replace function dynrec._learned_candidates(
   r dynrec_data.recommender, query vector, context int, for_user text, session text[], path text, n int, excluded text[], filter text,
-  filter_args jsonb, as_of timestamptz, repeats boolean)
+  filter_args jsonb, as_of timestamptz, repeats boolean, popular jsonb)
 returns table (item_id text, score double precision, source text)
 language plpgsql stable
 set search_path from current
@@ -97,7 +117,6 @@ declare
   config jsonb;
   asked vector := query;
   near text[];
-  popular record;
   following record;
   met text[] := '{}';
 begin
@@ -107,8 +126,7 @@ begin
   end if;
   select array_agg(c.item_id) into near
   from dynrec._nearest(r, asked, greatest((config ->> 'candidates')::int, 3 * n), excluded, filter, filter_args, as_of) c;
-  execute format('select array_agg(p.slot) as slots, array_agg(p.rate) as rates, array_agg(p.item_id) filter (where p.slot between 2 and 4) as ids from dynrec_data.popular_m%s($1) p', r.active_model_id)
-    into popular using as_of;
+  popular := coalesce(popular, dynrec._popular_of(r, as_of));
   execute format('select array_agg(f.item_id) as ids, array_agg(f.strength) as strengths, array_agg(f.item_id) filter (where f.is_candidate) as first from dynrec_data.following_m%s($1, $2, $3, $4) f', r.active_model_id)
     into following using for_user, session, context, as_of;
   if repeats then
@@ -118,28 +136,29 @@ begin
     with candidate as (
       select f.item_id, min(f.place) as place from (
         select i as item_id, 1 as place from unnest($3) i
-        union all select i, 2 from unnest($15) i where %2$s and %3$s
+        union all select i, 2 from unnest($10) i where %2$s and %3$s
         union all select i, 3 from unnest($4) i where %2$s and %3$s
         union all select i, 4 from unnest($5) i where %2$s and %3$s
       ) f group by f.item_id
     ), ranked as (
       select s.*, row_number() over best as place, row_number() over (partition by s.is_new order by s.score desc, s.item_id) as among,
         nth_value(s.score, $13) over (best rows between unbounded preceding and unbounded following) as last
-      from dynrec_data.ranked_m%1$s(array(select c.item_id from candidate c), $6, $7, $8, dynrec_data.tops_m%1$s($9, $10), $16, $17, $11) s
+      from dynrec_data.ranked_m%1$s(array(select c.item_id from candidate c), $6, $7, $8, $9, $15, $16, $11) s
       window best as (order by s.score desc, s.item_id)
     )
     select s.item_id, s.score, case when c.place <= 2 and $6 is not null then $12 when c.place = 4 then 'repeat' else 'trending' end
     from ranked s join candidate c using (item_id)
-    order by dynrec._held_place(s.place, s.among, s.is_new and coalesce(s.score >= s.last - $18, true), $13, $14), s.place limit $13
+    order by dynrec._held_place(s.place, s.among, s.is_new and coalesce(s.score >= s.last - $17, true), $13, $14), s.place limit $13
     $query$, r.active_model_id, dynrec._not_excluded('i'),
     case when as_of is not null and filter is null and not row_security_active(r.items) then 'true' else dynrec._in_source(r, 'i', filter) end)
-    using filter_args, excluded, near, popular.ids, met, query, context, for_user, popular.rates, popular.slots, as_of, path, n,
-      dynrec._held_slots(n, (config ->> 'exploration')::double precision, for_user, coalesce(as_of, dynrec._now())), following.first, following.ids, following.strengths,
+    using filter_args, excluded, near, array(select jsonb_array_elements_text(popular -> 'ids')), met, query, context, for_user,
+      array(select jsonb_array_elements_text(popular -> 'tops')::double precision), following.first, as_of, path, n,
+      dynrec._held_slots(n, (config ->> 'exploration')::double precision, for_user, coalesce(as_of, dynrec._now())), following.ids, following.strengths,
       coalesce((config ->> 'exploration_gap')::double precision, 'infinity');
 end
 $$;
 comment on function dynrec._learned_candidates(
-  dynrec_data.recommender, vector, int, text, text[], text, int, text[], text, jsonb, timestamptz, boolean) is
+  dynrec_data.recommender, vector, int, text, text[], text, int, text[], text, jsonb, timestamptz, boolean, jsonb) is
   'Internal. The n best of the candidates of a learned model: nearest by vector, the likeliest to follow what the user or the session met last, popular with a half-life of 1, 7 or 30 days, and, with repeats, the items that the user met last.';
 
 create or replace function dynrec._relevance(r dynrec_data.recommender, scores double precision[]) returns double precision[]
@@ -225,7 +244,7 @@ comment on function dynrec._recommend_plainly(text, text, int, text[], boolean) 
 
 create or replace function dynrec._recommended(
   r dynrec_data.recommender, user_id text, k int, filter text, filter_args jsonb, excluded text[], seen text[],
-  diversity double precision, as_of timestamptz)
+  diversity double precision, as_of timestamptz, popular jsonb default null)
 returns table (item_id text, rank int, score double precision, source text, model_version int)
 language plpgsql stable parallel safe
 set search_path from current
@@ -242,12 +261,12 @@ begin
   asked := dynrec._asked(r, user_id, as_of);
   user_id := case when dynrec._is_key(user_id, r.user_key_type) then dynrec._as_key(user_id, r.user_key_type) end;
   return query select * from dynrec._ranked(r, asked.query, asked.context, user_id, 'personal', k, excluded || coalesce(seen, '{}'),
-    filter, filter_args, diversity, as_of, repeats => seen is null);
+    filter, filter_args, diversity, as_of, repeats => seen is null, popular => popular);
 end
 $$;
 comment on function dynrec._recommended(
-  dynrec_data.recommender, text, int, text, jsonb, text[], text[], double precision, timestamptz) is
-  'Internal. k items for a user by the model version that r answers by, without those that the user has seen (null: with them); the arguments are valid. Starts no subtransaction: it runs in parallel workers.';
+  dynrec_data.recommender, text, int, text, jsonb, text[], text[], double precision, timestamptz, jsonb) is
+  'Internal. k items for a user by the model version that r answers by, without those that the user has seen (null: with them); the arguments are valid. popular: dynrec._popular_of, if it is known already. Starts no subtransaction: it runs in parallel workers.';
 
 create or replace function dynrec._arm_served(recommender text, experiment text, user_id text, moment timestamptz, by_model int) returns dynrec_data.experiment_arm
 language plpgsql stable

@@ -48,7 +48,7 @@ comment on function dynrec._test_users(dynrec_data.recommender, timestamptz, tim
 
 create or replace function dynrec._test_list(
   r dynrec_data.recommender, user_id text, starts timestamptz, ends timestamptz, k int, filter text, filter_args jsonb,
-  leave_out_seen boolean, diversity double precision,
+  leave_out_seen boolean, diversity double precision, popular jsonb,
   out recommended text[], out scores double precision[], out sources text[], out relevant text[], out gains double precision[], out is_new boolean)
 language plpgsql stable parallel safe cost 100000
 set search_path from current
@@ -69,11 +69,11 @@ begin
     $query$, r.id, r.active_model_id) into relevant, gains using user_id, starts, ends, leave_out_seen, seen;
   select coalesce(array_agg(c.item_id order by c.rank), '{}'), coalesce(array_agg(c.score order by c.rank), '{}'), coalesce(array_agg(c.source order by c.rank), '{}')
   into recommended, scores, sources
-  from dynrec._recommended(r, user_id, k, filter, filter_args, '{}', case when leave_out_seen then seen end, diversity, starts) c;
+  from dynrec._recommended(r, user_id, k, filter, filter_args, '{}', case when leave_out_seen then seen end, diversity, starts, popular) c;
 end
 $$;
 comment on function dynrec._test_list(
-  dynrec_data.recommender, text, timestamptz, timestamptz, int, text, jsonb, boolean, double precision) is
+  dynrec_data.recommender, text, timestamptz, timestamptz, int, text, jsonb, boolean, double precision, jsonb) is
   'Internal. The list of one user at starts, and the items that it should have found: those met until ends in favour, known at starts, and, where '
   'seen items are left out, new to the user; with the sum of the weights of what the user did with each of them, at least 0.';
 
@@ -100,11 +100,12 @@ begin
   asked := dynrec._test_users(r, "from", "to", users, coalesce(seed, 0), dynrec._as_keys(user_ids, r.user_key_type));
   -- a part for each process: Postgres runs the parts of an append side by side. The function
   -- stands where its cost is counted for every user; offset 0 keeps it from being called for every column.
-  return query execute format('select l.id, (l.list).*, $10 from (select p.* from (%s) p offset 0) l', (
-    select string_agg(format('select u.id, dynrec._test_list($2, u.id, $3, $4, $5, $6, $7, $8, $9) as list from unnest(($1)[%s:%s]) as u (id)',
+  return query execute format('select l.id, (l.list).*, $11 from (select p.* from (%s) p offset 0) l', (
+    select string_agg(format('select u.id, dynrec._test_list($2, u.id, $3, $4, $5, $6, $7, $8, $9, $10) as list from unnest(($1)[%s:%s]) as u (id)',
       1 + cardinality(asked) * (p - 1) / parts, cardinality(asked) * p / parts), ' union all ')
     from generate_series(1, parts) p))
-    using asked, r, "from", "to", k, filter, filter_args, coalesce(exclude_seen, (r.options ->> 'exclude_seen')::boolean), diversity, r.active_model_id;
+    using asked, r, "from", "to", k, filter, filter_args, coalesce(exclude_seen, (r.options ->> 'exclude_seen')::boolean), diversity,
+      dynrec._popular_of(r, "from"), r.active_model_id;
 end
 $$;
 comment on function dynrec.evaluation_lists(
