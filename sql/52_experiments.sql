@@ -143,7 +143,7 @@ declare
   before double precision;
 begin
   -- whoever else alters it comes first, or later
-  select x.* into e from dynrec_data.experiment x where x.id = e.id for update;
+  select x.* into e from dynrec_data.experiment x where x.id = e.id for no key update;
   select max(t.traffic) into before from dynrec_data.experiment_traffic t where t.experiment_id = e.id;
   if e.ended_at is not null then
     perform dynrec._reject('the experiment has ended', experiment, 'Begin another one: dynrec.create_experiment.');

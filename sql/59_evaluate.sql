@@ -80,8 +80,8 @@ begin
       from dynrec._counts_known(r, "from") c
     ), item as materialized (
       select c.item_id, l2_normalize(c.embedding) as direction, c.category_value as category, coalesce(n.event_count, 0) as events, coalesce(n.place, 9223372036854775807) as place,
-        -log(2, greatest(coalesce(n.event_count, 0), 1)::numeric / greatest(coalesce((select max(x.total) from counted x), 0), 1))::double precision as information
-      from dynrec._catalogue_known(r, "from", category) c left join counted n on n.item_id = c.item_id
+        -ln(greatest(coalesce(n.event_count, 0), 1)::double precision / greatest(coalesce(t.total, 0), 1)) / ln(2::double precision) as information
+      from dynrec._catalogue_known(r, "from", category) c left join counted n on n.item_id = c.item_id cross join (select max(x.total)::double precision as total from counted x) t
     ), wanted as materialized (
       select l.id, w.item_id, w.gain, i.events, i.category from list l, unnest(l.relevant, l.gains) w (item_id, gain) join item i on i.item_id = w.item_id
     ), target as materialized (
@@ -100,12 +100,12 @@ begin
       from shown s join target t on t.id = s.id and s.item_id = any (t.items)
     ), found as (
       select t.id, t.slice, c.k, cardinality(t.items) as wanted, count(h.rank)::int as hits, min(h.rank) as first,
-        coalesce(sum(1 / log(2, h.rank + 1)::double precision), 0) as gain, coalesce(sum(h.nth / h.rank::double precision), 0) as precisions,
+        coalesce(sum(ln(2::double precision) / ln(h.rank + 1::double precision)), 0) as gain, coalesce(sum(h.nth / h.rank::double precision), 0) as precisions,
         (count(h.rank) filter (where h.place > c.k))::int as unexpected
       from target t cross join cut c left join hit h on h.id = t.id and h.slice = t.slice and h.rank <= c.k
       group by t.id, t.slice, c.k, t.items
     ), ideal as materialized (
-      select g.rank, sum(1 / log(2, g.rank + 1)::double precision) over (order by g.rank) as gain from generate_series(1, longest) as g (rank)
+      select g.rank, sum(ln(2::double precision) / ln(g.rank + 1::double precision)) over (order by g.rank) as gain from generate_series(1, longest) as g (rank)
     ), accuracy as (
       select f.id, f.slice, f.k, m.metric, m.value
       from found f join ideal i on i.rank = least(f.k, f.wanted), lateral (values
@@ -113,8 +113,8 @@ begin
         ('average_precision_at_k', f.precisions / least(f.k, f.wanted)), ('reciprocal_rank', coalesce(1 / f.first::double precision, 0)),
         ('hit_rate_at_k', (f.hits > 0)::int::double precision), ('serendipity_at_k', f.unexpected / f.k::double precision)) m (metric, value)
     ), graded as (
-      select w.id, 'all' as slice, c.k, 'graded_ndcg_at_k' as metric, coalesce(sum(w.gain / log(2, s.rank + 1)::double precision) filter (where s.rank <= c.k), 0)
-        / nullif(sum(w.gain / log(2, w.best + 1)::double precision) filter (where w.best <= c.k), 0) as value
+      select w.id, 'all' as slice, c.k, 'graded_ndcg_at_k' as metric, coalesce(sum(w.gain * ln(2::double precision) / ln(s.rank + 1::double precision)) filter (where s.rank <= c.k), 0)
+        / nullif(sum(w.gain * ln(2::double precision) / ln(w.best + 1::double precision)) filter (where w.best <= c.k), 0) as value
       from (select w.*, row_number() over (partition by w.id order by w.gain desc) as best from wanted w) w
       cross join cut c left join shown s on s.id = w.id and s.item_id = w.item_id
       group by w.id, c.k

@@ -17,7 +17,7 @@ begin
     select 'items: ' || c.name, true, case when pg_input_is_valid(i.features ->> c.name, 'double precision') then (i.features ->> c.name)::double precision end, null
     from item i cross join unnest($2) as c (name)
     union all
-    select 'items: ' || c.name, false, null, i.features ->> c.name from item i cross join unnest($3) as c (name)
+    select 'items: ' || c.name || case when c.name = any ($2) then ', as a label' else '' end, false, null, i.features ->> c.name from item i cross join unnest($3) as c (name)
     $query$, r.id, model) using centre, r.numeric_columns, r.categorical_columns;
   if r.interactions is not null then
     return query execute format($query$
@@ -70,7 +70,7 @@ as $$
     select s.subject, s.edges, s.labels from jsonb_to_recordset(profile -> 'subjects') as s (subject text, edges double precision[], labels text[])
   ), found as (
     select k.subject, dynrec._bin(k.edges, k.labels, i.number, i.label) as bin, count(*) as n
-    from known k join dynrec._inputs(r, model, (profile ->> 'centre')::vector, since, until) i on i.subject = k.subject
+    from known k join dynrec._inputs(r, model, (profile ->> 'centre')::vector, since, until) i on i.subject = k.subject and i.is_number = (k.labels is null)
     group by k.subject, dynrec._bin(k.edges, k.labels, i.number, i.label)
   )
   select k.subject, k.edges, k.labels, array_agg(coalesce(f.n, 0) order by b.bin)
@@ -115,16 +115,26 @@ language plpgsql
 set search_path from current
 as $$
 declare
-  taken bigint;
+  due record;
+  taken bigint := 0;
 begin
-  update dynrec_data.model_version m set profile = dynrec._profile(r, m)
-  from dynrec_data.recommender r
-  where r.id = m.recommender_id and m.profile is null and m.state in ('shadow', 'active', 'standby')
-    and exists (select from dynrec_data.item_vector v where v.model_id = m.id)
-    and not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action like 'scan\_%')
-    and not exists (select from dynrec_data.change c where c.recommender_id = r.id and c.kind in ('item', 'derived') and c.lane = 1)
-    and not exists (select from dynrec_data.lease l where l.recommender_id = r.id and l.kind in ('item', 'derived') and l.lane = 1);
-  get diagnostics taken = row_count;
+  for due in
+    select m.id, r as recommender, m as version from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id
+    where m.profile is null and m.state in ('shadow', 'active', 'standby')
+      and exists (select from dynrec_data.item_vector v where v.model_id = m.id)
+      and not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action like 'scan\_%')
+      and not exists (select from dynrec_data.change c where c.recommender_id = r.id and c.kind in ('item', 'derived') and c.lane = 1)
+      and not exists (select from dynrec_data.lease l where l.recommender_id = r.id and l.kind in ('item', 'derived') and l.lane = 1)
+    order by m.id
+  loop
+    begin
+      update dynrec_data.model_version x set profile = dynrec._profile(due.recommender, due.version) where x.id = due.id and x.profile is null;
+      taken := taken + 1;
+    exception when syntax_error_or_access_rule_violation or data_exception then
+      -- its table may be gone, which the doctor says; the others go on
+      raise warning 'no profile of model version %: %', due.id, sqlerrm;
+    end;
+  end loop;
   return taken;
 end
 $$;

@@ -1,25 +1,41 @@
 -- Watching quality: what is measured time and again, and kept.
 
+create or replace function dynrec._judged_version(r dynrec_data.recommender, since timestamptz, out model int, out judged_from timestamptz)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  complete_at timestamptz;
+begin
+  judged_from := since;
+  loop
+    select m.id, (m.profile ->> 'taken_at')::timestamptz into model, complete_at from dynrec_data.model_version m
+    where m.id = coalesce((
+        select a.model_id from dynrec_data.model_activation a where a.recommender_id = r.id and a.activated_at <= judged_from order by a.activated_at desc limit 1), r.active_model_id)
+      and m.state in ('shadow', 'active', 'standby') and m.profile is not null;
+    exit when model is null or complete_at <= judged_from;
+    -- another one may have answered by the time at which its vectors were complete
+    judged_from := complete_at;
+  end loop;
+end
+$$;
+comment on function dynrec._judged_version(dynrec_data.recommender, timestamptz) is
+  'Internal. The first moment from since on at which the version that answered had all its vectors, and that version; null if it has retired or is not complete yet.';
+
 create or replace function dynrec._measure_quality(r dynrec_data.recommender, since timestamptz, moment timestamptz) returns bigint
 language plpgsql
 set search_path from current
 as $$
 declare
-  m dynrec_data.model_version;
+  judged record := dynrec._judged_version(r, since);
   measured bigint;
 begin
-  -- the version that answered then, from when on its vectors were complete
-  select x.* into m from dynrec_data.model_version x
-  where x.id = coalesce((
-      select a.model_id from dynrec_data.model_activation a where a.recommender_id = r.id and a.activated_at <= since order by a.activated_at desc limit 1), r.active_model_id)
-    and x.state in ('shadow', 'active', 'standby') and x.profile is not null;
-  if m.id is null or r.interactions is null then
+  if judged.model is null or r.interactions is null then
     return 0;
   end if;
-  since := greatest(since, (m.profile ->> 'taken_at')::timestamptz);
   insert into dynrec_data.measurement (recommender_id, metric, at_k, slice, measured_at, model_id, period_from, value, standard_error, n)
-  select r.id, e.metric, e.at_k, e.slice, moment, m.id, since, e.value, e.standard_error, e.n
-  from dynrec.evaluate(r.name, since, moment, array[10], by_model => m.id, users => 1000) e;
+  select r.id, e.metric, e.at_k, e.slice, moment, judged.model, judged.judged_from, e.value, e.standard_error, e.n
+  from dynrec.evaluate(r.name, judged.judged_from, moment, array[10], by_model => judged.model, users => 1000) e;
   get diagnostics measured = row_count;
   return measured;
 end
@@ -70,20 +86,27 @@ language plpgsql
 set search_path from current
 as $$
 declare
-  name text;
+  due record;
 begin
-  -- whoever watches one holds its lock: others take the next
-  select r.name into name from dynrec_data.recommender r
-  where not r.paused and coalesce(r.measured_at, r.created_at) <= now() - (r.options ->> 'measure_every')::interval
-    and pg_try_advisory_xact_lock(hashtext('dynrec.watch'), r.id)
-  order by coalesce(r.measured_at, r.created_at) limit 1;
-  if name is not null then
-    perform dynrec.watch(name);
-  end if;
-  return name;
+  for due in
+    select r.id, r.name from dynrec_data.recommender r
+    where not r.paused and coalesce(r.measured_at, r.created_at) <= now() - (r.options ->> 'measure_every')::interval
+    order by coalesce(r.measured_at, r.created_at)
+  loop
+    -- whoever watches one holds its lock: others take the next
+    continue when not pg_try_advisory_xact_lock(hashtext('dynrec.watch'), due.id);
+    begin
+      perform dynrec.watch(due.name);
+      return due.name;
+    exception when syntax_error_or_access_rule_violation or data_exception then
+      -- its table may be gone, which the doctor says; the others go on
+      raise warning 'recommender % could not be measured: %', due.name, sqlerrm;
+    end;
+  end loop;
+  return null;
 end
 $$;
-comment on function dynrec._watch_next() is 'Internal. Measures one recommender that is due and returns its name; null if none is.';
+comment on function dynrec._watch_next() is 'Internal. Measures one recommender that is due and returns its name; null if none is, or none can be.';
 
 create or replace view dynrec.measurements as
 select r.name as recommender, m.measured_at, m.period_from, m.model_id as model_version, m.metric, nullif(m.at_k, 0) as at_k, m.slice, m.value, m.standard_error, m.n

@@ -6,7 +6,8 @@ set search_path from current
 as $$
   with newest as (
     select m.*, avg(m.value) over before as usual, stddev_samp(m.value) over before as spread, count(*) over before as times,
-      row_number() over (partition by m.recommender_id, m.metric, m.at_k, m.slice order by m.measured_at desc) as age
+      row_number() over (partition by m.recommender_id, m.metric, m.at_k, m.slice, case when m.metric <> 'ndcg_at_k' then m.model_id end order by m.measured_at desc) as age,
+      max(m.measured_at) over (partition by m.recommender_id, m.metric, m.model_id) as last_at
     from dynrec_data.measurement m
     where m.metric in ('ndcg_at_k', 'index_recall_at_k', 'psi')
     window before as (partition by m.recommender_id, m.metric, m.at_k, m.slice order by m.measured_at rows between 7 preceding and 1 preceding)
@@ -24,7 +25,7 @@ as $$
     union all
     select 'warning', 'inputs drifted', format('%s: population stability index %s since model version %s was made', n.slice, n.value::numeric(9, 2), n.model_id),
       format('select * from dynrec.data_drift(%L) shows how; train on the new data: dynrec train %s', r.name, r.name)
-    where n.metric = 'psi' and n.value > 0.25 and n.model_id = r.active_model_id
+    where n.metric = 'psi' and n.value > 0.25 and n.model_id = r.active_model_id and n.measured_at = n.last_at
   ) a
 $$;
 comment on function dynrec._quality_alerts() is 'Internal. Alerts of the newest measurements.';

@@ -1,14 +1,13 @@
 """What was measured when."""
 
-from sqlalchemy import BigInteger, Column, Double, ForeignKey, Integer, Table, Text
+from sqlalchemy import BigInteger, Column, Double, Integer, Table, Text
 
 from dynrec_store.tables.base import TIME, metadata
-from dynrec_store.tables.declared import recommender
 
 measurement = Table(
     "measurement",
     metadata,
-    Column("recommender_id", Integer, ForeignKey(recommender.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("recommender_id", Integer, primary_key=True),
     Column("metric", Text, primary_key=True),
     Column("at_k", Integer, primary_key=True, comment="length of the list; 0: not about lists"),
     Column("slice", Text, primary_key=True),

@@ -30,12 +30,6 @@ def upgrade() -> None:
         sa.Column("value", sa.Double(), nullable=False),
         sa.Column("standard_error", sa.Double()),
         sa.Column("n", sa.BigInteger(), nullable=False, comment="units behind it, such as users or items"),
-        sa.ForeignKeyConstraint(
-            ["recommender_id"],
-            [f"{SCHEMA}.recommender.id"],
-            name="measurement_recommender_id_fkey",
-            ondelete="CASCADE",
-        ),
         sa.PrimaryKeyConstraint(
             "recommender_id", "metric", "at_k", "slice", "measured_at", "model_id", name="measurement_pkey"
         ),
