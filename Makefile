@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test test-oldest lint docs
+.PHONY: install demo test test-oldest test-lenskit lint docs
 
 install: $(INSTALLED)
 
@@ -20,6 +20,11 @@ test: install  ## ARGS='-k name --pg 16' goes to pytest
 
 test-oldest: install  ## what speaks SQL, against the oldest PostgreSQL that is supported
 	$(BIN)/pytest --numprocesses 2 --pg 16 tests/sql tests/migration $(ARGS)
+
+test-lenskit:  ## the metrics against lenskit, which cannot be installed beside the rest
+	$(PYTHON) -m venv .venv-lenskit
+	.venv-lenskit/bin/pip install --quiet torch==2.13.0 lenskit scikit-learn pytest pytest-timeout --editable '.[embedded]'
+	.venv-lenskit/bin/pytest tests/sql/test_lenskit.py
 
 lint: install
 	$(BIN)/ruff check .

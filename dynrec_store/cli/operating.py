@@ -1,4 +1,4 @@
-"""dynrec status, doctor."""
+"""dynrec status, doctor, alerts."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -63,6 +63,15 @@ def doctor(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: Da
         findings = store.doctor()
     print_rows(findings, none="all is well", as_json=as_json)
     if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(FAILURE)
+
+
+def alerts(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """Print what measurements and doctor find wrong, and what to do about it. Exit status as of doctor."""
+    with opened(settings_of(database_url=database_url, data_dir=data_dir)) as store, working("Examining"):
+        found = store.alerts()
+    print_rows(found, none="all is well", as_json=as_json)
+    if any(alert.severity == "error" for alert in found):
         raise typer.Exit(FAILURE)
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from dynrec_store import database
 from dynrec_store.cli import app
+from dynrec_store.store import FeatureStore
 from tests.drain import drain
 
 runner = CliRunner()
@@ -105,6 +106,32 @@ def test_doctor_fails_while_nobody_works(shop_url: str) -> None:
     with database.connect(shop_url) as connection:
         connection.execute("select dynrec._beat('d', 'dispatcher'), dynrec._beat('w', 'worker')")
     assert "all is well" in run("doctor").stderr
+
+
+def test_alerts_fail_while_nobody_works(shop_url: str) -> None:
+    assert "no dispatcher" in run("alerts", status=1).stdout
+    with database.connect(shop_url) as connection:
+        connection.execute("select dynrec._beat('d', 'dispatcher', '{}'), dynrec._beat('w', 'worker', '{}')")
+        assert "all is well" in run("alerts").stderr
+        connection.execute(
+            "insert into dynrec_data.measurement (recommender_id, metric, at_k, slice, measured_at, model_id, value, n)"
+            " values (1, 'psi', 0, 'items: price', now(), 1, 0.7, 5)"
+        )
+    assert [row["alert"] for row in rows("alerts")] == ["inputs drifted"]
+
+
+def test_experiments(shop_url: str) -> None:
+    assert "no experiment was created" in run("experiments", "shop").stderr
+    with FeatureStore.connect(shop_url) as store:
+        store.create_experiment("shop", "colours", [{"arm": "red"}, {"arm": "blue", "diversity": 0.2}])
+        assert store.experiment("shop", "colours").arm_of(42) == store.log_exposure("shop", "colours", 42)
+        store.alter_experiment("shop", "colours", traffic=1.0)
+    (verdict,) = rows("experiments", "shop")
+    assert verdict["verdict"].startswith("too early")
+    assert sum(verdict["exposed"]) == 1
+    assert {row["arm"] for row in rows("experiments", "shop", "colours")} == {"red", "blue"}
+    assert "'colors'" in run("experiments", "shop", "colors", status=1).output
+    assert [row["item_id"] for row in rows("recommend", "shop", "42", "--experiment", "colours")]
 
 
 def test_encoders() -> None:

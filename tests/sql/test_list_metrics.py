@@ -1,7 +1,7 @@
 """The metrics of one list in sql/57_metrics.sql against other people's code.
 
-The oracles are ranx and, for gains that are not whole numbers, scikit-learn. (lenskit was considered as well: its
-releases want pandas 2, beside pandas 3 they cannot be installed.) What we define otherwise:
+The oracles are ranx and, for gains that are not whole numbers, scikit-learn; lenskit, whose releases want pandas 2, is
+one in test_lenskit.py, in an environment of its own. What we define otherwise:
 
 - Repetitions and nulls in a list, which ranx cannot be given, are misses: ranx gets other, irrelevant items for them.
 - ranx has 0 for a user with nothing to find, we have null, so that such users do not count in an average.
