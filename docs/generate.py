@@ -77,7 +77,7 @@ Names that start with an underscore are internal and left out.
 FUNCTIONS: LiteralString = r"""
     select p.proname, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid), obj_description(p.oid, 'pg_proc')
     from pg_proc p where p.pronamespace = 'dynrec'::regnamespace and p.proname not like '\_%'
-    order by p.proname
+    order by p.proname, p.pronargs, pg_get_function_identity_arguments(p.oid)
 """
 
 VIEWS: LiteralString = r"""
@@ -91,7 +91,9 @@ VIEWS: LiteralString = r"""
 
 def render(connection: psycopg.Connection[TupleRow]) -> str:
     """The page, from the catalog of a migrated database."""
-    entries = dict(_functions(connection)) | dict(_views(connection))
+    entries: dict[str, str] = {}
+    for name, entry in (*_functions(connection), *_views(connection)):
+        entries[name] = f"{entries[name]}\n{entry}" if name in entries else entry  # a function may have several forms
     placed = {name for names in CHAPTERS.values() for name in names}
     chapters = CHAPTERS | {"Others": tuple(name for name in entries if name not in placed)}
     parts = [INTRODUCTION]
