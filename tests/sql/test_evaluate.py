@@ -9,6 +9,7 @@ import psycopg
 import pytest
 import scipy.stats
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 from tests.learned import backfill, stage
 from tests.sql.plans import plans
@@ -88,6 +89,8 @@ def test_the_lists_are_those_that_were_served(shop: Shop, learned: bool, argumen
         backfill(shop.connection)
     moment = now(shop)
     shown = served(shop, **arguments)
+    log = [{"user_id": user, "item_ids": [item for item, _, _ in rows]} for user, rows in shown.items()]
+    shop.execute("select dynrec.log_impressions('shop', %s)", [Jsonb(log)])
     act(shop, USERS, [1, 2, 4, 6, 7, 8, 9, 10])
     until = now(shop)
     change_everything(shop)
@@ -96,7 +99,10 @@ def test_the_lists_are_those_that_were_served(shop: Shop, learned: bool, argumen
     backfill(shop.connection)
     shop.execute("select dynrec.promote_model('shop')")
     assert served(shop, **arguments) != shown
-    assert_same(shown, replayed(shop, moment, until, **arguments))
+    again = replayed(shop, moment, until, **arguments)
+    assert_same(shown, again)
+    logged = dict(shop.execute("select user_id, item_ids from dynrec_data.impression"))
+    assert logged == {user: [item for item, _, _ in rows] for user, rows in again.items()}
 
 
 def test_popularity_of_the_past_is_what_was_counted_then(shop: Shop) -> None:
