@@ -170,6 +170,9 @@ as $$
   ) || case when r.interactions is null then '{}' else jsonb_build_object(
     'interactions', dynrec._qualified(r.interactions),
     'user', quote_ident(r.user_column),
+    'known_user', dynrec._known_user(r, format('e.%I::text', r.user_column)),
+    'known_entity', dynrec._known_user(r, 'd.entity'),
+    'known_holder', dynrec._known_user(r, 'h.user_id'),
     'user_type', r.user_key_type,
     'item', quote_ident(r.item_column),
     'item_type', r.item_ref_type,

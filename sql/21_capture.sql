@@ -54,11 +54,11 @@ begin
   if tg_op = 'INSERT' then
     insert into dynrec_data.change (recommender_id, kind, entity, op, item_id, event_kind, value, occurred_at)
     select {id}, 'user', e.{user}::text, 'insert', e.{item}::text, {kind}, {value}, {occurred_at}
-    from new_rows e where e.{user} is not null and e.{item} is not null and isfinite({occurred_at});
+    from new_rows e where e.{user} is not null and e.{item} is not null and isfinite({occurred_at}) and {known_user};
   elsif tg_op = 'DELETE' then
     insert into dynrec_data.change (recommender_id, kind, entity, op, item_id, event_kind, value, occurred_at)
     select {id}, 'user', e.{user}::text, 'delete', e.{item}::text, {kind}, {value}, {occurred_at}
-    from old_rows e where e.{user} is not null and e.{item} is not null and isfinite({occurred_at});
+    from old_rows e where e.{user} is not null and e.{item} is not null and isfinite({occurred_at}) and {known_user};
   elsif tg_op = 'UPDATE' then
     -- rows need no key here: what left and what came, as multisets
     with gone as (
@@ -73,7 +73,7 @@ begin
       union all
       select 'insert', c.* from (select * from came except all select * from gone) c
     ) d
-    where d.entity is not null and d.item_id is not null and isfinite(d.occurred_at);
+    where d.entity is not null and d.item_id is not null and isfinite(d.occurred_at) and {known_entity};
   else
     insert into dynrec_data.task (recommender_id, action) values ({id}, 'scan_users'), ({id}, 'popularity');
   end if;

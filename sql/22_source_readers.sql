@@ -32,7 +32,7 @@ language sql stable
 as $$
   select e.{user}::text, e.{item}::text, {kind}, {value}, {occurred_at}
   from {interactions} e
-  where e.{user} = any ($1::{user_type}[]) and e.{item} is not null and isfinite({occurred_at})
+  where e.{user} = any ($1::{user_type}[]) and e.{item} is not null and isfinite({occurred_at}) and {known_user}
 $$;
 create or replace function dynrec_data.interactions_with_{id}(item_ids text[])
 returns table (user_id text, item_id text, kind text, value double precision, occurred_at timestamptz)
@@ -40,7 +40,7 @@ language sql stable
 as $$
   select e.{user}::text, e.{item}::text, {kind}, {value}, {occurred_at}
   from {interactions} e
-  where e.{item} = any ($1::{item_type}[]) and e.{user} is not null and isfinite({occurred_at})
+  where e.{item} = any ($1::{item_type}[]) and e.{user} is not null and isfinite({occurred_at}) and {known_user}
 $$;
 create or replace function dynrec_data.interactions_all_{id}()
 returns table (user_id text, item_id text, kind text, value double precision, occurred_at timestamptz)
@@ -48,11 +48,11 @@ language sql stable
 as $$
   select e.{user}::text, e.{item}::text, {kind}, {value}, {occurred_at}
   from {interactions} e
-  where e.{user} is not null and e.{item} is not null and isfinite({occurred_at})
+  where e.{user} is not null and e.{item} is not null and isfinite({occurred_at}) and {known_user}
 $$;
 $body$ $template$;
 comment on function dynrec._interaction_reader() is
-  'Internal. Template: weight and slot of an interaction by kind; interactions by user, by item, and all. Rows without user, item or finite time are left out.';
+  'Internal. Template: weight and slot of an interaction by kind; interactions by user, by item, and all. Rows without user, item or finite time, and those of users who were forgotten, are left out.';
 
 create or replace function dynrec._past_reader() returns text
 language sql immutable

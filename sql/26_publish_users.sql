@@ -10,9 +10,16 @@ set search_path from current
 set enable_seqscan = off
 as $$
   -- one statement, one snapshot: an interaction is visible in the source exactly if its change is, so none counts twice
-  with held as materialized (
+  with leased as materialized (
     select l.entity as user_id, l.captured_at from dynrec_data.lease l
     where l.token = by_token and l.recommender_id = {id} and l.kind = 'user' order by l.entity for update
+  ), held as materialized (
+    select h.* from leased h where {known_holder}
+  ), gone as (
+    -- of a user who was forgotten: came from a transaction that had begun before
+    delete from dynrec_data.change c
+    where c.entity = any (array(select l.user_id from leased l except select h.user_id from held h))
+      and c.kind is not distinct from 'user' and c.recommender_id is not distinct from {id}
   ), used as materialized (
     delete from dynrec_data.change c
     where c.entity = any (array(select h.user_id from held h))
@@ -154,15 +161,15 @@ as $template$ select $body$
     select count(*) from used
   ), released as (
     delete from dynrec_data.lease l using unlocked
-    where l.token = by_token and l.recommender_id = {id} and l.kind = 'user' and l.entity = any (array(select h.user_id from held h))
+    where l.token = by_token and l.recommender_id = {id} and l.kind = 'user' and l.entity = any (array(select h.user_id from leased h))
   ), forgiven as (
     delete from dynrec_data.retry t using unlocked
-    where t.recommender_id = {id} and t.kind = 'user' and t.entity = any (array(select h.user_id from held h))
+    where t.recommender_id = {id} and t.kind = 'user' and t.entity = any (array(select h.user_id from leased h))
   ), revived as (
     delete from dynrec_data.dead_letter x using unlocked
-    where x.recommender_id = {id} and x.kind = 'user' and x.entity = any (array(select h.user_id from held h))
+    where x.recommender_id = {id} and x.kind = 'user' and x.entity = any (array(select h.user_id from leased h))
   )
-  select count(*) from held
+  select count(*) from leased
 $$;
 $body$ $template$;
 comment on function dynrec._user_publisher_ends() is

@@ -222,7 +222,7 @@ begin
     perform dynrec._reject('user_id is missing', user_id, 'Give the user''s key as text.');
   end if;
   arm := dynrec._arm(r, e, user_id, clock_timestamp());
-  if arm.position is not null then
+  if arm.position is not null and not dynrec._is_forgotten(r, user_id) then
     insert into dynrec_data.exposure as x (experiment_id, user_id, arm, exposed_at)
     values (e.id, dynrec._as_key(user_id, r.user_key_type), arm.position, clock_timestamp())
     on conflict on constraint exposure_pkey do update set exposed_at = excluded.exposed_at where excluded.exposed_at < x.exposed_at;

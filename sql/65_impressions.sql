@@ -94,6 +94,7 @@ begin
     from jsonb_array_elements(impressions) with ordinality as i (given, number)
     cross join lateral (select coalesce((i.given ->> 'shown_at')::timestamptz, clock_timestamp()) as shown_at) m
     cross join lateral dynrec._arm_shown(r, i.number, i.given, m.shown_at) a
+    where (select not exists (select from dynrec_data.forgotten_user f where f.recommender_id = r.id)) or not dynrec._is_forgotten(r, i.given ->> 'user_id')
   ), exposed as (
     insert into dynrec_data.exposure as x (experiment_id, user_id, arm, exposed_at)
     select s.experiment_id, s.user_id, min(s.arm_position), min(s.shown_at) from shown s where s.experiment_id is not null
@@ -111,7 +112,7 @@ comment on function dynrec.log_impressions(text, jsonb) is
   'Notes lists that were shown, many in one call: an array of objects with user_id, item_ids (in the order shown) and, where known, model_version, '
   'shown_at (default: now), first_position (default 1; 11 for a second page of ten), surface (where), experiment, arm (only of experiments of elsewhere: of ours it is known, and a user who does '
   'not take part is noted without), propensities (with which probability each item was shown where it was, above 0 and up to 1). Returns how many. Nothing is noted if one of them is wrong. '
-  'One row and one index entry a list; kept for the option retention. The first list of an experiment that a user is shown is the exposure to it.';
+  'One row and one index entry a list; kept for the option retention. The first list of an experiment that a user is shown is the exposure to it. Lists of users who were forgotten are left out.';
 
 create or replace function dynrec.log_impressions(
   recommender text, user_id text, item_ids text[], model_version int default null, surface text default null,

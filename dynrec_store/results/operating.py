@@ -60,6 +60,7 @@ class ModelVersion:
     metrics: dict[str, Any]  # on the validation period
     report: dict[str, Any]  # what cleaning dropped and clipped
     error: str | None  # why training failed
+    forgotten_users: int  # that it learned from and who were forgotten since
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dynrec_store.store.evaluating import Evaluating
 from dynrec_store.store.experimenting import Experimenting
 from dynrec_store.store.modelling import Modelling
 from dynrec_store.store.operations import Operations
+from dynrec_store.store.privacy import Privacy
 from dynrec_store.store.reading import Reading
 from dynrec_store.store.searching import Encode, Searching, worker_encode
 from dynrec_store.store.timeline import Timeline
@@ -25,7 +26,17 @@ __all__ = ["Connections", "Encode", "EngineConnections", "FeatureStore", "Key"]
 
 
 class FeatureStore(
-    Declarations, Reading, Searching, Timeline, Evaluating, Experimenting, Traffic, Watching, Modelling, Operations
+    Declarations,
+    Reading,
+    Searching,
+    Timeline,
+    Evaluating,
+    Experimenting,
+    Traffic,
+    Watching,
+    Privacy,
+    Modelling,
+    Operations,
 ):
     """The recommenders of one database.
 

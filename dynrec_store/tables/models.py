@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     REAL,
+    BigInteger,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -57,6 +58,13 @@ model_version = Table(
     Column("stored_at", TIME, comment="when its backfill began"),
     Column("refreshed_at", TIME, comment="when the features that move with time were last read for all items"),
     Column("profile", JSONB, comment="how its inputs and vectors were distributed when it was made"),
+    Column(
+        "forgotten_users",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="users it learned from who were forgotten since",
+    ),
     CheckConstraint(
         "state in ('staged', 'training', 'failed', 'backfilling', 'shadow', 'active', 'standby', 'retired')",
         name="state",

@@ -42,7 +42,7 @@ RIGHT: dict[str, str | None] = {
     "query": "lamp", "items": "shop.products", "text_columns": "{title}", "encoder": "hashing", "family": "hashing", "model": "", "dimension": "8",
     "from": "2024-03-02", "to": "2024-03-05", "model_version": "1", "baseline": "1",
     "impressions": '[{"user_id": "u", "item_ids": ["1"]}]', "recommended": "{1,2}", "relevant": "{1}", "gains": "{1}", "expected": "{3}", "shown": "{1,2}", "catalogue_size": "9", "list_lengths": "{3}",
-    "experiment": "colours", "arms": '[{"arm": "a"}, {"arm": "b"}]', "traffic": "1", "user_counts": "{1}", "users": "3", "vectors": '{"[1,0]","[0,1]"}', "categories": "{a,b}",
+    "experiment": "colours", "arms": '[{"arm": "a"}, {"arm": "b"}]', "traffic": "1", "receipt": "{}", "user_counts": "{1}", "users": "3", "vectors": '{"[1,0]","[0,1]"}', "categories": "{a,b}",
 }  # fmt: skip
 RIGHT_FOR: dict[str, dict[str, str | None]] = {
     "create_recommender": {"name": "another", "text_columns": "{title}", "encoder": "hashing"},

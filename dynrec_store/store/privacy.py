@@ -1,0 +1,33 @@
+"""What is held about a user, and forgetting it for good."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from dynrec_store.store.calls import Calls, Key
+
+
+class Privacy(Calls):
+    """The part of FeatureStore that is about the rights of users."""
+
+    def export_user(self, recommender: str, user_id: Key) -> dict[str, Any]:
+        """Everything that is held about a user: vectors, history, waiting changes, lists shown, exposures."""
+        exported: dict[str, Any] = self._value("export_user", recommender=recommender, user_id=str(user_id))
+        return exported
+
+    def forget_user(self, recommender: str, user_id: Key) -> dict[str, Any]:
+        """Forget a user for good; returns a receipt for `verify_forgotten`.
+
+        The application's own rows stay: they are not read any more. ModelVersion.forgotten_users says which models
+        have learned from them.
+        """
+        receipt: dict[str, Any] = self._value("forget_user", recommender=recommender, user_id=str(user_id))
+        return receipt
+
+    def verify_forgotten(self, recommender: str, user_id: Key, receipt: Mapping[str, Any]) -> bool:
+        """Whether a receipt is the last one for that user, unaltered, and nothing is held about the user."""
+        verified: bool = self._value(
+            "verify_forgotten", recommender=recommender, user_id=str(user_id), receipt=Jsonb(dict(receipt))
+        )
+        return verified
