@@ -49,7 +49,8 @@ begin
     ), done as (
       select u.user_id, count(*) as interactions, bool_or($4 is null or i.kind = any ($4))::int as converted, sum(i.value) as value,
         sum(dynrec_data.kind_weight_%1$s(i.kind, i.value)) as satisfaction
-      from unit u join dynrec_data.interactions_all_%1$s() i on i.user_id = u.user_id and i.occurred_at >= u.exposed_at and i.occurred_at < u.exposed_at + $3
+      from unit u join dynrec_data.interactions_%1$s(array(select x.user_id from unit x where pg_input_is_valid(x.user_id, %2$L))) i
+        on i.user_id = u.user_id and i.occurred_at >= u.exposed_at and i.occurred_at < u.exposed_at + $3
       where i.occurred_at >= $5 and i.occurred_at < $2
       group by u.user_id
     ), shown as (
@@ -65,7 +66,7 @@ begin
       ('interactions_per_user', coalesce(d.interactions, 0)::double precision, 1), ('conversion', coalesce(d.converted, 0)::double precision, 1),
       ('click_through', coalesce(s.clicked, 0)::double precision, coalesce(s.items, 0))) m (metric, total, units)
     where $8 or m.metric <> 'click_through'
-    $query$, r.id)
+    $query$, r.id, r.user_key_type)
     using e.id, greatest(until, e.started_at + interval '1 microsecond'), e.within, e.conversion_kinds, e.started_at, r.name, e.name, clicks;
 end
 $$;

@@ -19,18 +19,18 @@ begin
   where m.id = (dynrec._answering(dynrec._recommender(recommender), least("from", clock_timestamp()), by_model)).active_model_id;
   return query
     with shown as (
-      select l.user_id, l.model_version as model, s.score, (s.item_id = any (l.relevant))::int as hit
+      select l.user_id, s.item_id, l.model_version as model, s.score, (s.item_id = any (l.relevant))::int as hit
       from dynrec.evaluation_lists(recommender, "from", "to", k, by_model, users, seed) l, unnest(l.recommended, l.scores, l.sources) as s (item_id, score, source)
       where s.source in ('personal', 'repeat') and cardinality(l.relevant) > 0
     ), weighed as (
-      select s.user_id, s.model, s.score, s.hit, sum(s.hit) over one as hits, exp(greatest(s.score - max(s.score) over one, -700)) as weight
+      select s.user_id, s.item_id, s.model, s.score, s.hit, sum(s.hit) over one as hits, exp(greatest(s.score - max(s.score) over one, -700)) as weight
       from shown s window one as (partition by s.user_id)
     ), judged as (
       -- scores of a learned model differ within a list as the logarithms of chances do
-      select w.model, w.score, w.hit, w.weight / sum(w.weight) over (partition by w.user_id) as expected, w.hit / w.hits::double precision as share
+      select w.user_id, w.item_id, w.model, w.score, w.hit, w.weight / sum(w.weight) over (partition by w.user_id) as expected, w.hit / w.hits::double precision as share
       from weighed w where w.hits > 0 or not is_learned
     ), sorted as (
-      select j.*, ntile(bins) over (order by case when is_learned then j.expected else j.score end, j.score) as bin from judged j
+      select j.*, ntile(bins) over (order by case when is_learned then j.expected else j.score end, j.score, j.user_id, j.item_id) as bin from judged j
     )
     select s.model, s.bin, min(s.score), max(s.score), case when is_learned then avg(s.expected) end,
       case when is_learned then avg(s.share) else avg(s.hit)::double precision end,

@@ -7,10 +7,10 @@ set search_path from current
 as $$
 begin
   return query execute format($query$
-    with item as materialized (
-      select v.embedding, c.features from dynrec_data.item_vector_%2$s v
-      left join dynrec_data.item_content c on c.recommender_id = %1$s and c.item_id = v.item_id
-      order by hashtextextended(v.item_id, 0), v.item_id limit 10000
+    with sample as materialized (
+      select v.item_id, v.embedding from dynrec_data.item_vector_%2$s v order by hashtextextended(v.item_id, 0), v.item_id limit 10000
+    ), item as materialized (
+      select s.embedding, c.features from sample s left join dynrec_data.item_content c on c.recommender_id = %1$s and c.item_id = s.item_id
     )
     select 'vectors', true, nullif(1 - (i.embedding <=> $1), 'NaN'), null from item i where $1 is not null
     union all

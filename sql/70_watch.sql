@@ -81,6 +81,12 @@ comment on function dynrec.watch(text) is
   'Measures a recommender now and notes it in dynrec.measurements; returns how many values. Workers do it by themselves every measure_every (an option, default a day). Of 1,000 users drawn by hash the lists of the last '
   'time, at most measure_every ago, judged by what they did since (dynrec.evaluate); the recall of the index over 50 searches (dynrec.index_recall); drift (dynrec.data_drift).';
 
+create or replace function dynrec._is_due(r dynrec_data.recommender) returns boolean
+language sql stable
+set search_path from current
+as $$ select not r.paused and coalesce(coalesce(r.measured_at, r.created_at) <= now() - (r.options ->> 'measure_every')::interval, false) $$;
+comment on function dynrec._is_due(dynrec_data.recommender) is 'Internal. Whether a recommender is to be measured.';
+
 create or replace function dynrec._watch_next() returns text
 language plpgsql
 set search_path from current
@@ -90,11 +96,11 @@ declare
 begin
   for due in
     select r.id, r.name from dynrec_data.recommender r
-    where not r.paused and coalesce(r.measured_at, r.created_at) <= now() - (r.options ->> 'measure_every')::interval
-    order by coalesce(r.measured_at, r.created_at)
+    where dynrec._is_due(r) order by coalesce(r.measured_at, r.created_at)
   loop
-    -- whoever watches one holds its lock: others take the next
-    continue when not pg_try_advisory_xact_lock(hashtext('dynrec.watch'), due.id);
+    -- whoever watches one holds its lock: others take the next; and it may have been measured while we were at another
+    continue when not pg_try_advisory_xact_lock(hashtext('dynrec.watch'), due.id)
+      or not (select dynrec._is_due(r) from dynrec_data.recommender r where r.id = due.id);
     begin
       perform dynrec.watch(due.name);
       return due.name;

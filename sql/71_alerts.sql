@@ -16,7 +16,7 @@ as $$
   from newest n join dynrec_data.recommender r on r.id = n.recommender_id and n.age = 1, lateral (
     select 'warning' as severity, 'quality fell' as alert, format('nDCG@%s was %s, after %s on average of the %s times before', n.at_k, n.value::numeric(9, 4), n.usual::numeric(9, 4), n.times) as finding,
       format('select * from dynrec.evaluate(%L, %L, %L, category => …) shows where; train on what came since, or go back: select dynrec.rollback_model(%L)', r.name, n.period_from, n.measured_at, r.name) as remedy
-    where n.metric = 'ndcg_at_k' and n.slice = 'all' and n.times >= 3 and n.value < 0.9 * n.usual
+    where n.metric = 'ndcg_at_k' and n.slice = 'all' and n.times >= 3 and n.n >= 30 and n.value < 0.9 * n.usual
       and n.value < n.usual - 3 * sqrt(coalesce(n.spread, 0) ^ 2 / n.times + coalesce(n.standard_error, 0) ^ 2)
     union all
     select 'warning', 'index recall is low', format('the index finds %s of what an exact search finds', n.value::numeric(9, 3)),
@@ -24,7 +24,7 @@ as $$
     where n.metric = 'index_recall_at_k' and n.value < 0.95 and n.model_id = r.active_model_id
     union all
     select 'warning', 'inputs drifted', format('%s: population stability index %s since model version %s was made', n.slice, n.value::numeric(9, 2), n.model_id),
-      format('select * from dynrec.data_drift(%L) shows how; train on the new data: dynrec train %s', r.name, r.name)
+      format('select * from dynrec.data_drift(%1$L) shows how; train on the new data: dynrec train %1$L', r.name)
     where n.metric = 'psi' and n.value > 0.25 and n.model_id = r.active_model_id and n.measured_at = n.last_at
   ) a
 $$;
@@ -38,7 +38,7 @@ select r.name, 'warning', 'not measured', coalesce(r.measured_at, r.created_at),
 from dynrec_data.recommender r
 where not r.paused and coalesce(r.measured_at, r.created_at) < now() - 2 * (r.options ->> 'measure_every')::interval - interval '10 minutes'
 union all
-select r.name, 'error', 'training failed', m.created_at, format('model version %s: %s', m.id, m.error), format('dynrec train %s, after mending what it says', r.name)
+select r.name, 'error', 'training failed', m.created_at, format('model version %s: %s', m.id, m.error), format('dynrec train %L, after mending what it says', r.name)
 from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id
 where m.state = 'failed' and not exists (select from dynrec_data.model_version x where x.recommender_id = r.id and x.kind = 'learned' and x.id > m.id)
 union all
@@ -53,5 +53,5 @@ from dynrec.doctor() d left join dynrec_data.recommender r on r.name = d.subject
 where d.severity <> 'info';
 comment on view dynrec.alerts is
   'What is wrong and what to do about it: severity (error: something does not move or is lost; warning), alert (its kind), since when it is known, finding, remedy. quality fell: nDCG of the last measurement below nine tenths of the '
-  'mean of the up to 7 before, by more than 3 standard errors; index recall is low: below 0.95; inputs drifted: population stability index above 0.25; not measured; training failed; experiment invalid '
+  'mean of the up to 7 before, by more than 3 standard errors, over at least 30 users; index recall is low: below 0.95; inputs drifted: population stability index above 0.25; not measured; training failed; experiment invalid '
   '(dynrec.experiments); doctor: whatever dynrec.doctor finds beyond mere information. recommender is null for what concerns all. No row: all is well.';

@@ -116,7 +116,8 @@ begin
   perform pg_advisory_xact_lock(hashtext('dynrec.popularity'), r.id);
   is_first := not exists (select from dynrec_data.forgotten_user f where f.recommender_id = r.id);
   held := dynrec.export_user(recommender, key) -> 'held';
-  if not dynrec._is_forgotten(r, key) then
+  -- a key that no user can have, such as that of a session, has lists at most
+  if not dynrec._is_forgotten(r, key) and dynrec._is_key(key, r.user_key_type) then
     models := dynrec._mark_models(r, key);
     perform dynrec._take_back(r, key);
   end if;

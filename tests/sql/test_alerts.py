@@ -119,6 +119,14 @@ def test_falls_beyond_noise_by_a_computation_of_its_own(quiet: Shop) -> None:
     assert 10 < len(wanted) < 50
 
 
+def test_few_users_prove_no_fall(quiet: Shop) -> None:
+    note(quiet, "ndcg_at_k", [0.5, 0.5, 0.5, 0.1])
+    quiet.execute("update dynrec_data.measurement set n = 29")
+    assert alerts(quiet) == []
+    quiet.execute("update dynrec_data.measurement set n = 30")
+    assert alerts(quiet) == FELL
+
+
 def test_a_fall_is_seen_across_versions(quiet: Shop) -> None:
     """The new version is worse than the one before it was."""
     note(quiet, "ndcg_at_k", [0.5, 0.5, 0.5])
@@ -257,7 +265,7 @@ def test_training_failed(quiet: Shop) -> None:
     model = fail(quiet)
     assert alerts(quiet) == FAILED
     assert told(quiet, "training failed") == [
-        (f"model version {model}: out of memory", "dynrec train shop, after mending what it says")
+        (f"model version {model}: out of memory", "dynrec train 'shop', after mending what it says")
     ]
     again = fail(quiet)
     assert [finding for finding, _ in told(quiet, "training failed")] == [f"model version {again}: out of memory"]
@@ -355,7 +363,7 @@ def test_what_is_advised_can_be_done(quiet: Shop) -> None:
     assert remedies.keys() == {"quality fell", "index recall is low", "inputs drifted"}
     quiet.connection.execute(remedies["index recall is low"].encode())
     shown = re.fullmatch(
-        r"(select \* from dynrec\.data_drift\('shop'\)) shows how; .*: dynrec train shop", remedies["inputs drifted"]
+        r"(select \* from dynrec\.data_drift\('shop'\)) shows how; .*: dynrec train 'shop'", remedies["inputs drifted"]
     )
     assert shown is not None
     assert quiet.connection.execute(shown[1].encode()).fetchall() != []
@@ -377,7 +385,7 @@ def test_the_advice_names_the_period_that_was_judged(quiet: Shop) -> None:
     """The statement with the period gives the value that the alert is about."""
     quiet.execute("select dynrec._take_profiles()")
     moment = quiet.value("select clock_timestamp()")
-    quiet.add_events(Event(f"u{n}", str(n + 1), moment + timedelta(microseconds=n), "purchase") for n in range(8))
+    quiet.add_events(Event(f"u{n}", str(1 + n % 12), moment + timedelta(microseconds=n), "purchase") for n in range(35))
     watch(quiet)
     worst = quiet.value("select value from dynrec.measurements where metric = 'ndcg_at_k' and slice = 'all'")
     quiet.execute("update dynrec_data.measurement set standard_error = 0 where metric = 'ndcg_at_k'")

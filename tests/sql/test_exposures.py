@@ -146,3 +146,18 @@ def test_an_experiment_of_elsewhere_needs_an_arm(lab: Lab) -> None:
         log(lab.shop, given | {"arm": "any"}, given)
     assert shown(lab.shop, "theirs") == [("theirs", "any"), ("theirs", "")]
     assert lab.shop.value("select count(*) from dynrec_data.exposure") == before
+
+
+def test_a_session_can_be_exposed_where_users_are_numbers(lab: Lab) -> None:
+    lab.create("sessions", recommender="bigint", ago=timedelta(days=9))
+    logged = lab.shop.value(
+        "select dynrec.log_impressions('bigint', 'session 77', '{1}', experiment => 'sessions', arm => dynrec.experiment_arm('bigint', 'sessions', 'session 77'))"
+    )
+    assert logged == 1
+    lab.shop.execute(
+        "update dynrec_data.exposure set exposed_at = exposed_at - interval '8 days' where user_id = 'session 77'"
+    )
+    rows = lab.shop.execute(
+        "select users from dynrec.experiment_results('bigint', 'sessions') where metric = 'conversion'"
+    )
+    assert sorted(rows) == [(0,), (1,)]

@@ -9,7 +9,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from dynrec_store import database
-from tests.drain import Session, claim
+from tests.drain import Session, claim, drain
 from tests.learned import backfill, stage
 from tests.sql.shop import NOON, Event, Shop, create_shop
 
@@ -227,12 +227,15 @@ def test_keys_of_other_types(connection: Session) -> None:
         select dynrec.create_recommender('things', 'public.things', text_columns => '{title}', interactions => 'public.acts', encoder => 'hashing');
         """
     )
-    from tests.drain import drain  # noqa: PLC0415
-
     drain(connection)
     row = connection.execute("select dynrec.forget_user('things', ' 007')").fetchone()
     assert row
     assert row[0]["removed"]["vectors"] == 1
+    connection.execute("select dynrec.log_impressions('things', 'session 9', '{1}')")
+    session = connection.execute("select dynrec.forget_user('things', 'session 9')").fetchone()
+    assert session
+    assert session[0]["removed"]["impressions"] == 1
+    assert session[0]["model_versions"] == []
     connection.execute("insert into acts values (7, 3), (8, 3)")
     drain(connection)
     assert connection.execute("select user_id from dynrec_data.user_vector").fetchall() == [("8",)]

@@ -1,6 +1,7 @@
 """The watch: what is noted of which version and which period, who is due, and who does not get in whose way."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -356,6 +357,30 @@ def test_while_one_is_measured_another_session_takes_the_next(watched: Shop, dat
         assert next_one(holding) == "other"
         assert next_one(passing) == "shop"
         assert next_one(passing) is None
+
+
+def test_who_was_measured_meanwhile_is_not_due_any_more(watched: Shop, database_url: str) -> None:
+    """One session is long at a recommender that fails in the end; before it goes on to the next, another was there."""
+    watched.execute("create table clicks (user_id text, item_id bigint, kind text, occurred_at timestamptz)")
+    watched.execute("create table things (id int primary key, name text); insert into things values (1, 'a'), (2, 'b')")
+    watched.execute(
+        "select dynrec.create_recommender('things', 'public.things', text_columns => '{name}', interactions => 'public.clicks', kind_column => 'kind', encoder => 'hashing')"
+    )
+    watched.drain()
+    watched.execute("select dynrec._take_profiles()")
+    ages(watched.connection, things="3 days", shop="2 days")
+    with other_sessions(database_url) as (holding, slow), ThreadPoolExecutor(1) as pool:
+        holding.execute("alter table clicks rename column kind to sort")
+        answer = pool.submit(next_one, slow)
+        while not watched.value(
+            "select exists (select from pg_locks where not granted and pid = %s)", [slow.info.backend_pid]
+        ):
+            assert not answer.done()
+        assert next_one(watched.connection) == "shop"
+        moment = watched.value("select measured_at from dynrec_data.recommender where name = 'shop'")
+        holding.commit()
+        assert answer.result() is None
+    assert watched.value("select measured_at from dynrec_data.recommender where name = 'shop'") == moment
 
 
 @pytest.mark.parametrize(
