@@ -11,7 +11,9 @@ language sql stable
 set search_path from current
 as $$
   select case when exists (select from dynrec_data.forgotten_user f where f.recommender_id = r.id)
-    then format('not exists (select from dynrec_data.forgotten_user f where f.recommender_id = %s and f.user_hash = dynrec._user_hash(%1$s, %s))', r.id, key)
+    -- triggers outlive schema dynrec while a database is migrated: nothing of it is named here
+    then format('not exists (select from dynrec_data.forgotten_user f where f.recommender_id = %s and f.user_hash = sha256(convert_to(%L || %s, ''UTF8'')))',
+      r.id, r.id || ':', key)
     else 'true' end
 $$;
 comment on function dynrec._known_user(dynrec_data.recommender, text) is

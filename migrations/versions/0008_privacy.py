@@ -48,6 +48,20 @@ def upgrade() -> None:
     )
 
 
+NOBODY_RETURNS = """
+    do $$
+    begin
+      if exists (select from dynrec_data.forgotten_user) then
+        raise exception 'users were forgotten: an earlier version would read and capture their interactions again'
+          using errcode = 'object_not_in_prerequisite_state',
+            hint = 'Delete their rows in your tables, then those of dynrec_data.forgotten_user; or drop the recommender.';
+      end if;
+    end
+    $$
+"""
+
+
 def downgrade() -> None:
+    op.execute(NOBODY_RETURNS)
     op.drop_column("model_version", "forgotten_users", schema=SCHEMA)
     op.drop_table("forgotten_user", schema=SCHEMA)
