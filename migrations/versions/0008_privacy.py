@@ -54,7 +54,7 @@ NOBODY_RETURNS = """
       if exists (select from dynrec_data.forgotten_user) then
         raise exception 'users were forgotten: an earlier version would read and capture their interactions again'
           using errcode = 'object_not_in_prerequisite_state',
-            hint = 'Delete their rows in your tables, then those of dynrec_data.forgotten_user; or drop the recommender.';
+            hint = 'Delete their rows in your tables, then dynrec_data.forgotten_user; or drop the recommender.';
       end if;
     end
     $$
