@@ -21,8 +21,37 @@ $$;
 comment on function dynrec._check_read(dynrec_data.recommender, int, text, jsonb, double precision, timestamptz) is
   'Internal. Validates the arguments that all reads share.';
 
+create or replace function dynrec._trending(
+  r dynrec_data.recommender, n int, excluded text[], filter text, filter_args jsonb, as_of timestamptz, popular jsonb)
+returns table (item_id text, score double precision)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  known_ids text[];
+  known_scores double precision[];
+begin
+  if filter is null and popular ? 'trending' then
+    select array_agg(t.id order by t.place), array_agg(t.score order by t.place) into known_ids, known_scores
+    from (
+      select e.one ->> 0 as id, (e.one ->> 1)::double precision as score, e.place from jsonb_array_elements(popular -> 'trending') with ordinality as e (one, place)
+      where not exists (select from unnest(excluded) x where x = e.one ->> 0) order by e.place limit n
+    ) t;
+  end if;
+  -- what is known beforehand are the first of them: where too few are left, all are asked for
+  if cardinality(known_ids) = n then
+    return query select t.id, t.score from unnest(known_ids, known_scores) with ordinality as t (id, score, place) order by t.place;
+  else
+    return query select * from dynrec._popular(r, n, excluded, filter, filter_args, as_of);
+  end if;
+end
+$$;
+comment on function dynrec._trending(dynrec_data.recommender, int, text[], text, jsonb, timestamptz, jsonb) is
+  'Internal. The n eligible items of the highest decayed popularity (dynrec._popular), from those that are known already if these are enough.';
+
 create or replace function dynrec._filled(
-  r dynrec_data.recommender, ids text[], scores double precision[], sources text[], k int, excluded text[], filter text, filter_args jsonb, as_of timestamptz)
+  r dynrec_data.recommender, ids text[], scores double precision[], sources text[], k int, excluded text[], filter text, filter_args jsonb, as_of timestamptz,
+  popular jsonb default null)
 returns table (item_id text, rank int, score double precision, source text, model_version int)
 language plpgsql stable
 set search_path from current
@@ -33,7 +62,7 @@ declare
 begin
   if cardinality(ids) < k then
     select coalesce(array_agg(c.item_id), '{}'), coalesce(array_agg(c.score), '{}') into more_ids, more_scores
-    from dynrec._popular(r, k - cardinality(ids), excluded || ids, filter, filter_args, as_of) c;
+    from dynrec._trending(r, k - cardinality(ids), excluded || ids, filter, filter_args, as_of, popular) c;
     sources := sources || array_fill('trending'::text, array[cardinality(more_ids)]);
     ids := ids || more_ids;
     scores := scores || more_scores;
@@ -50,7 +79,7 @@ begin
     from unnest(ids, scores, sources) with ordinality as c (item_id, score, source, rank);
 end
 $$;
-comment on function dynrec._filled(dynrec_data.recommender, text[], double precision[], text[], int, text[], text, jsonb, timestamptz) is
+comment on function dynrec._filled(dynrec_data.recommender, text[], double precision[], text[], int, text[], text, jsonb, timestamptz, jsonb) is
   'Internal. The rows found by a path, filled up to k from trending and then from any eligible item.';
 
 create or replace function dynrec._ranked(
@@ -79,7 +108,7 @@ begin
     select array_agg(ids[c] order by p), array_agg(scores[c] order by p), array_agg(sources[c] order by p) into ids, scores, sources
     from unnest(chosen) with ordinality x (c, p);
   end if;
-  return query select * from dynrec._filled(r, ids, scores, sources, k, excluded, filter, filter_args, as_of);
+  return query select * from dynrec._filled(r, ids, scores, sources, k, excluded, filter, filter_args, as_of, popular);
 end
 $$;
 comment on function dynrec._ranked(
@@ -105,6 +134,17 @@ end
 $$;
 comment on function dynrec._popular_of(dynrec_data.recommender, timestamptz) is
   'Internal. What a learned model ranks all lists of a moment by, now or as known at as_of: the popular items with half-lives of 1, 7 and 30 days, and how popular the top is by each half-life. Null in a content space.';
+
+create or replace function dynrec._shared_of(r dynrec_data.recommender, as_of timestamptz) returns jsonb
+language sql stable
+set search_path from current
+as $$
+  select coalesce(dynrec._popular_of(r, as_of), '{}') || jsonb_build_object('trending', (
+    select coalesce(jsonb_agg(jsonb_build_array(p.item_id, p.score) order by p.place), '[]')
+    from dynrec._popular(r, 200, '{}', null, '{}', as_of) with ordinality as p (item_id, score, place)))
+$$;
+comment on function dynrec._shared_of(dynrec_data.recommender, timestamptz) is
+  'Internal. What all lists of a moment have in common, read once for many of them: dynrec._popular_of, and the first 200 trending items.';
 
 create or replace function dynrec._learned_candidates(
   r dynrec_data.recommender, query vector, context int, for_user text, session text[], path text, n int, excluded text[], filter text,
@@ -266,7 +306,7 @@ end
 $$;
 comment on function dynrec._recommended(
   dynrec_data.recommender, text, int, text, jsonb, text[], text[], double precision, timestamptz, jsonb) is
-  'Internal. k items for a user by the model version that r answers by, without those that the user has seen (null: with them); the arguments are valid. popular: dynrec._popular_of, if it is known already. Starts no subtransaction: it runs in parallel workers.';
+  'Internal. k items for a user by the model version that r answers by, without those that the user has seen (null: with them); the arguments are valid. popular: dynrec._shared_of, if it is known already. Starts no subtransaction: it runs in parallel workers.';
 
 create or replace function dynrec._arm_served(recommender text, experiment text, user_id text, moment timestamptz, by_model int) returns dynrec_data.experiment_arm
 language plpgsql stable

@@ -105,7 +105,7 @@ begin
       1 + cardinality(asked) * (p - 1) / parts, cardinality(asked) * p / parts), ' union all ')
     from generate_series(1, parts) p))
     using asked, r, "from", "to", k, filter, filter_args, coalesce(exclude_seen, (r.options ->> 'exclude_seen')::boolean), diversity,
-      dynrec._popular_of(r, "from"), r.active_model_id;
+      dynrec._shared_of(r, "from"), r.active_model_id;
 end
 $$;
 comment on function dynrec.evaluation_lists(
