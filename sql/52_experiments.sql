@@ -222,6 +222,8 @@ begin
     perform dynrec._reject('user_id is missing', user_id, 'Give the user''s key as text.');
   end if;
   arm := dynrec._arm(r, e, user_id, clock_timestamp());
+  -- whoever is forgotten meanwhile is forgotten after this
+  perform pg_advisory_xact_lock_shared(hashtext('dynrec.forget'), r.id);
   if arm.position is not null and not dynrec._is_forgotten(r, user_id) then
     insert into dynrec_data.exposure as x (experiment_id, user_id, arm, exposed_at)
     values (e.id, dynrec._as_key(user_id, r.user_key_type), arm.position, clock_timestamp())

@@ -60,7 +60,7 @@ begin
     return;
   end if;
   assigned := dynrec._arm(r, e, given ->> 'user_id', shown_at);
-  if given ->> 'arm' is not null and given ->> 'arm' is distinct from assigned.name then
+  if given ->> 'arm' is not null and given ->> 'arm' is distinct from assigned.name and not coalesce(e.ended_at <= shown_at, false) then
     perform dynrec._reject(format('impression %s: at %s the user was not in the arm', number, shown_at), given ->> 'arm',
       coalesce('The arm was ' || quote_literal(assigned.name), 'The user did not take part') || '; leave arm out, it is known.');
   end if;
@@ -72,17 +72,41 @@ $$;
 comment on function dynrec._arm_shown(dynrec_data.recommender, bigint, jsonb, timestamptz) is
   'Internal. The arm that an impression belongs to: of an experiment of ours (with its id and the arm''s position) the one that the user was in, null for none; of one of elsewhere as it is given.';
 
+create or replace function dynrec._expose(r dynrec_data.recommender, impressions jsonb, moment timestamptz) returns void
+language sql
+set search_path from current
+as $$
+  insert into dynrec_data.exposure as x (experiment_id, user_id, arm, exposed_at)
+  select s.experiment_id, s.user_id, min(s.arm_position), min(s.shown_at)
+  from (
+    select a.experiment_id, dynrec._as_key(i.given ->> 'user_id', r.user_key_type) as user_id, a.arm_position, m.shown_at
+    from jsonb_array_elements(impressions) with ordinality as i (given, number)
+    cross join lateral (select coalesce((i.given ->> 'shown_at')::timestamptz, moment) as shown_at) m
+    cross join lateral dynrec._arm_shown(r, i.number, i.given, m.shown_at) a
+    where a.experiment_id is not null and not dynrec._is_forgotten(r, i.given ->> 'user_id')
+  ) s
+  -- who was exposed before is only read: nobody waits for another
+  where not exists (select from dynrec_data.exposure e where e.experiment_id = s.experiment_id and e.user_id = s.user_id and e.exposed_at <= s.shown_at)
+  group by s.experiment_id, s.user_id order by s.experiment_id, s.user_id
+  on conflict on constraint exposure_pkey do update set exposed_at = excluded.exposed_at where excluded.exposed_at < x.exposed_at
+$$;
+comment on function dynrec._expose(dynrec_data.recommender, jsonb, timestamptz) is
+  'Internal. Notes the first exposures of the users of lists that were shown (those without a time of their own: at moment); the lists are valid.';
+
 create or replace function dynrec.log_impressions(recommender text, impressions jsonb) returns bigint
 language plpgsql
 set search_path from current
 as $$
 declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
+  moment timestamptz := clock_timestamp();
   logged bigint;
 begin
   if jsonb_typeof(impressions) is distinct from 'array' then
     perform dynrec._reject('impressions: not a JSON array', left(impressions::text, 200), 'Give for example [{"user_id": "42", "item_ids": ["1", "2"], "model_version": 1}].');
   end if;
+  -- whoever is forgotten meanwhile is forgotten after this
+  perform pg_advisory_xact_lock_shared(hashtext('dynrec.forget'), r.id);
   perform dynrec._check_impression(i.number, i.given) from jsonb_array_elements(impressions) with ordinality as i (given, number);
   with shown as materialized (
     select dynrec._as_key(i.given ->> 'user_id', r.user_key_type) as user_id, m.shown_at,
@@ -92,19 +116,17 @@ begin
       case when coalesce(i.given -> 'propensities', 'null') <> 'null' then array(
         select p.propensity::double precision from jsonb_array_elements_text(i.given -> 'propensities') with ordinality as p (propensity, place) order by p.place) end as propensities
     from jsonb_array_elements(impressions) with ordinality as i (given, number)
-    cross join lateral (select coalesce((i.given ->> 'shown_at')::timestamptz, clock_timestamp()) as shown_at) m
+    cross join lateral (select coalesce((i.given ->> 'shown_at')::timestamptz, moment) as shown_at) m
     cross join lateral dynrec._arm_shown(r, i.number, i.given, m.shown_at) a
     where (select not exists (select from dynrec_data.forgotten_user f where f.recommender_id = r.id)) or not dynrec._is_forgotten(r, i.given ->> 'user_id')
-  ), exposed as (
-    insert into dynrec_data.exposure as x (experiment_id, user_id, arm, exposed_at)
-    select s.experiment_id, s.user_id, min(s.arm_position), min(s.shown_at) from shown s where s.experiment_id is not null
-    group by s.experiment_id, s.user_id order by s.experiment_id, s.user_id
-    on conflict on constraint exposure_pkey do update set exposed_at = excluded.exposed_at where excluded.exposed_at < x.exposed_at
   )
   insert into dynrec_data.impression
     (recommender_id, user_id, shown_at, item_ids, first_position, model_version, surface, experiment, arm, propensities)
   select r.id, s.user_id, s.shown_at, s.item_ids, s.first_position, s.model_version, s.surface, s.experiment, s.arm, s.propensities from shown s;
   get diagnostics logged = row_count;
+  if exists (select from jsonb_array_elements(impressions) i where i ->> 'experiment' is not null) then
+    perform dynrec._expose(r, impressions, moment);
+  end if;
   return logged;
 end
 $$;

@@ -41,6 +41,7 @@ create or replace function dynrec._outcomes(r dynrec_data.recommender, e dynrec_
 returns table (arm smallint, metric text, total double precision, units double precision)
 language plpgsql stable
 set search_path from current
+set enable_nestloop = off  -- what the statistics do not know yet is taken for one user
 as $$
 begin
   return query execute format($query$
@@ -111,6 +112,8 @@ declare
 begin
   if until is not null and (not isfinite(until) or until > clock_timestamp()) then
     perform dynrec._reject('until is not a moment of the past', until::text, 'Leave it out for now.');
+  elsif row_security_active(r.interactions) then
+    perform dynrec._reject('row-level security hides interactions from you, hidden users would count as idle', r.interactions::text, 'Ask as a role that sees all of them.');
   end if;
   return query
     select x.arm, x.metric, x.metric = e.metric, x.users, x.value, x.standard_error, x.difference,
@@ -149,6 +152,11 @@ declare
   best record;
 begin
   select x.* into arms, exposed, sample_ratio_p from dynrec._exposures(e) x;
+  if row_security_active(r.interactions) then
+    verdict := 'unknown: row-level security hides interactions from you';
+    return next;
+    return;
+  end if;
   select x.*, min(x.users) over () as fewest, max(x.high) over () as highest into best
   from dynrec._experiment_results(r, e, clock_timestamp(), array[e.metric]) x
   order by x.arm_position = 1, coalesce(x.low > 0, false) desc, x.difference desc nulls last, x.arm_position limit 1;
@@ -161,7 +169,7 @@ begin
     when best.fewest < 100 then format('too early: an arm has %s users whose %s are over, at least 100 are needed', best.fewest, e.within)
     when low > 0 then format('better: %s beats %s in %s by %s', best_arm, arms[1], e.metric, dynrec._figures(difference, low, high))
     when best.highest < 0 then format('worse: no arm beats %s in %s; the best, %s, by %s', arms[1], e.metric, best_arm, dynrec._figures(difference, low, high))
-    when low is null then format('unknown: %s does not vary among users', e.metric)
+    when low is null then format('unknown: %s does not vary within arms', e.metric)
     else format('undecided: %s against %s in %s by %s', best_arm, arms[1], e.metric, dynrec._figures(difference, low, high)) end;
   return next;
 end

@@ -4,6 +4,7 @@ create or replace function dynrec._inputs(r dynrec_data.recommender, model int, 
 returns table (subject text, is_number boolean, number double precision, label text)
 language plpgsql stable
 set search_path from current
+set work_mem = '64MB'  -- the last 100,000 of many interactions are found without sorting all of them on disk
 as $$
 begin
   return query execute format($query$
@@ -17,7 +18,7 @@ begin
     select 'items: ' || c.name, true, case when pg_input_is_valid(i.features ->> c.name, 'double precision') then (i.features ->> c.name)::double precision end, null
     from item i cross join unnest($2) as c (name)
     union all
-    select 'items: ' || c.name || case when c.name = any ($2) then ', as a label' else '' end, false, null, i.features ->> c.name from item i cross join unnest($3) as c (name)
+    select 'items: ' || c.name || case when c.name = any ($2) then ', as a label' else '' end, false, null, left(i.features ->> c.name, 200) from item i cross join unnest($3) as c (name)
     $query$, r.id, model) using centre, r.numeric_columns, r.categorical_columns;
   if r.interactions is not null then
     return query execute format($query$
@@ -25,11 +26,11 @@ begin
         select i.item_id, i.kind, i.value from dynrec_data.interactions_all_%1$s() i where i.occurred_at >= $1 and i.occurred_at < $2
         order by i.occurred_at desc, i.user_id, i.item_id limit 100000
       )
-      select 'interactions: kind', false, null::double precision, e.kind from event e where $3
+      select 'interactions: kind', false, null::double precision, left(e.kind, 200) from event e where $3
       union all
       select 'interactions: value', true, e.value, null from event e where $4
       union all
-      select 'items met: ' || n.name, false, null, c.features ->> n.name
+      select 'items met: ' || n.name, false, null, left(c.features ->> n.name, 200)
       from event e left join dynrec_data.item_content c on c.recommender_id = %1$s and c.item_id = e.item_id cross join unnest($5) as n (name)
       $query$, r.id) using since, until, r.kind_column is not null, r.value_column is not null, r.categorical_columns;
   end if;
@@ -90,7 +91,7 @@ declare
   since timestamptz := coalesce(m.data_from, '-infinity');
   profile jsonb;
 begin
-  execute format('select jsonb_build_object(''centre'', avg(l2_normalize(v.embedding))::text, ''until'', $1, ''taken_at'', clock_timestamp()) from dynrec_data.item_vector_%s v', m.id)
+  execute format('select jsonb_build_object(''centre'', avg(l2_normalize(v.embedding))::text, ''until'', $1, ''taken_at'', clock_timestamp(), ''items'', count(*)) from dynrec_data.item_vector_%s v', m.id)
     into profile using until;
   select profile || jsonb_build_object('subjects', jsonb_agg(jsonb_build_object('subject', s.subject, 'edges', s.edges, 'labels', s.labels))) into profile
   from (
@@ -120,7 +121,9 @@ declare
 begin
   for due in
     select m.id, r as recommender, m as version from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id
-    where m.profile is null and m.state in ('shadow', 'active', 'standby')
+    -- one that was taken of half of the items or less says nothing of the rest
+    where (m.profile is null or (select count(*) from dynrec_data.item_vector v where v.model_id = m.id) > 2 * (m.profile ->> 'items')::bigint)
+      and m.state in ('shadow', 'active', 'standby')
       and exists (select from dynrec_data.item_vector v where v.model_id = m.id)
       and not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action like 'scan\_%')
       and not exists (select from dynrec_data.change c where c.recommender_id = r.id and c.kind in ('item', 'derived') and c.lane = 1)
@@ -128,17 +131,20 @@ begin
     order by m.id
   loop
     begin
-      update dynrec_data.model_version x set profile = dynrec._profile(due.recommender, due.version) where x.id = due.id and x.profile is null;
+      update dynrec_data.model_version x set profile = dynrec._profile(due.recommender, due.version) where x.id = due.id and x.profile is not distinct from (due.version).profile;
       taken := taken + 1;
-    exception when syntax_error_or_access_rule_violation or data_exception then
-      -- its table may be gone, which the doctor says; the others go on
-      raise warning 'no profile of model version %: %', due.id, sqlerrm;
+    exception
+      when lock_not_available or deadlock_detected or serialization_failure then
+        raise;
+      when others then
+        -- its table may be gone, which the doctor says, or a policy refuse; the others go on
+        raise warning 'no profile of model version %: %', due.id, sqlerrm;
     end;
   end loop;
   return taken;
 end
 $$;
-comment on function dynrec._take_profiles() is 'Internal. Profiles of the model versions that have their vectors and no profile yet.';
+comment on function dynrec._take_profiles() is 'Internal. Profiles of the model versions that have their vectors and no profile yet, or one of less than half as many items.';
 
 create or replace function dynrec.data_drift(recommender text, by_model int default null)
 returns table (model_version int, subject text, psi double precision, bins text[], expected double precision[], observed double precision[], n bigint)
@@ -162,7 +168,7 @@ begin
       cross join lateral unnest(p.counts, b.counts) with ordinality as c (before, now, bin)
       cross join lateral (select nullif(sum(y.before), 0) as before, nullif(sum(y.now), 0) as now from unnest(p.counts, b.counts) as y (before, now)) t
     ) x
-    where x.before is not null and x.now is not null
+    where x.before is not null and x.now is not null and not row_security_active(r.items) and not coalesce(row_security_active(r.interactions), false)
     group by x.subject, x.edges, x.labels
     order by 3 desc, x.subject;
 end
@@ -171,4 +177,4 @@ comment on function dynrec.data_drift(text, int) is
   'How far the inputs and vectors of the active model version (or by_model) have moved since it was made. subject: vectors (their cosines to the mean direction that they had then), items: a column of the catalogue, '
   'items met: a categorical column of the items in interactions, interactions: kind or value. expected: the shares of the bins then (of the training data, of a content model when its vectors were '
   'complete), observed: the shares now, of interactions since then; n: how many stand behind them. psi: the population stability index, sum((observed - expected) * ln(observed / expected)), less what '
-  'samples of these sizes differ by chance (bins - 1) * (1 / n then + 1 / n now); by convention up to 0.1 is little, above 0.25 much. No row: nothing to compare yet.';
+  'samples of these sizes differ by chance (bins - 1) * (1 / n then + 1 / n now); by convention up to 0.1 is little, above 0.25 much. No row: nothing to compare yet, or row-level security hides rows of the sources from the caller.';

@@ -104,9 +104,12 @@ begin
     begin
       perform dynrec.watch(due.name);
       return due.name;
-    exception when syntax_error_or_access_rule_violation or data_exception then
-      -- its table may be gone, which the doctor says; the others go on
-      raise warning 'recommender % could not be measured: %', due.name, sqlerrm;
+    exception
+      when lock_not_available or deadlock_detected or serialization_failure then
+        raise;
+      when others then
+        -- its table may be gone, which the doctor says, or a policy refuse; the others go on
+        raise warning 'recommender % could not be measured: %', due.name, sqlerrm;
     end;
   end loop;
   return null;

@@ -8,8 +8,10 @@ as $$
     select m.*, avg(m.value) over before as usual, stddev_samp(m.value) over before as spread, count(*) over before as times,
       row_number() over (partition by m.recommender_id, m.metric, m.at_k, m.slice, case when m.metric <> 'ndcg_at_k' then m.model_id end order by m.measured_at desc) as age,
       max(m.measured_at) over (partition by m.recommender_id, m.metric, m.model_id) as last_at
-    from dynrec_data.measurement m
-    where m.metric in ('ndcg_at_k', 'index_recall_at_k', 'psi')
+    from dynrec_data.measurement m join dynrec_data.recommender r on r.id = m.recommender_id
+    where m.metric in ('index_recall_at_k', 'psi')
+      -- more time brings more relevant items: only like periods can be compared
+      or m.metric = 'ndcg_at_k' and coalesce(m.measured_at - m.period_from >= 0.5 * (r.options ->> 'measure_every')::interval, true)
     window before as (partition by m.recommender_id, m.metric, m.at_k, m.slice order by m.measured_at rows between 7 preceding and 1 preceding)
   )
   select r.name, a.severity, a.alert, n.measured_at, a.finding, a.remedy
@@ -25,7 +27,7 @@ as $$
     union all
     select 'warning', 'inputs drifted', format('%s: population stability index %s since model version %s was made', n.slice, n.value::numeric(9, 2), n.model_id),
       format('select * from dynrec.data_drift(%1$L) shows how; train on the new data: dynrec train %1$L', r.name)
-    where n.metric = 'psi' and n.value > 0.25 and n.model_id = r.active_model_id and n.measured_at = n.last_at
+    where n.metric = 'psi' and n.value > 0.25 and n.n >= 500 and n.model_id = r.active_model_id and n.measured_at = n.last_at
   ) a
 $$;
 comment on function dynrec._quality_alerts() is 'Internal. Alerts of the newest measurements.';
@@ -53,5 +55,5 @@ from dynrec.doctor() d left join dynrec_data.recommender r on r.name = d.subject
 where d.severity <> 'info';
 comment on view dynrec.alerts is
   'What is wrong and what to do about it: severity (error: something does not move or is lost; warning), alert (its kind), since when it is known, finding, remedy. quality fell: nDCG of the last measurement below nine tenths of the '
-  'mean of the up to 7 before, by more than 3 standard errors, over at least 30 users; index recall is low: below 0.95; inputs drifted: population stability index above 0.25; not measured; training failed; experiment invalid '
+  'mean of the up to 7 before, by more than 3 standard errors, over at least 30 users; index recall is low: below 0.95; inputs drifted: population stability index above 0.25 over at least 500 items or interactions; not measured; training failed; experiment invalid '
   '(dynrec.experiments); doctor: whatever dynrec.doctor finds beyond mere information. recommender is null for what concerns all. No row: all is well.';

@@ -130,9 +130,7 @@ def experiments(
     """Print the experiments with their verdicts, or what came of one."""
     with opened(settings_of(database_url=database_url, data_dir=data_dir)) as store, working("Judging"):
         rows: list[Any] = (
-            [one for one in store.experiments() if one.recommender == recommender]
-            if experiment is None
-            else store.experiment_results(recommender, experiment)
+            store.experiments(recommender) if experiment is None else store.experiment_results(recommender, experiment)
         )
     print_rows(rows, none="no experiment was created", as_json=as_json)
 

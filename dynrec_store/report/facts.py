@@ -92,7 +92,7 @@ def gather(
         measurements=[one for one in store.measurements() if one.recommender == recommender],
         drift=store.data_drift(recommender),
         traffic=_judged(lambda: store.online_metrics(recommender, end - TRAFFIC, end, by=["model_version", "day"]))[0],
-        experiments=[one for one in store.experiments() if one.recommender == recommender],
+        experiments=store.experiments(recommender),
     )
 
 

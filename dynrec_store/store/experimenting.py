@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg import sql
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
 from dynrec_store.exceptions import UnknownNameError
@@ -16,6 +16,10 @@ from dynrec_store.store.calls import Calls, Key
 _ARMS = sql.SQL(
     "select traffic, ended_at, arm, share, upper_bound, model_version from dynrec.experiment_arms"
     " where recommender = %(recommender)s and experiment = %(experiment)s order by position"
+)
+
+_VERDICTS = sql.SQL(
+    "select * from dynrec.experiments where %(recommender)s::text is null or recommender = %(recommender)s::text"
 )
 
 
@@ -87,9 +91,9 @@ class Experimenting(Calls):
         )
         return arm
 
-    def experiments(self) -> list[ExperimentVerdict]:
-        """Every experiment with its verdict."""
-        return self._view(ExperimentVerdict, "experiments")
+    def experiments(self, recommender: str | None = None) -> list[ExperimentVerdict]:
+        """Every experiment, of one recommender or of all, with its verdict."""
+        return self._fetch(class_row(ExperimentVerdict), _VERDICTS, {"recommender": recommender})
 
     def experiment_results(
         self, recommender: str, experiment: str, *, until: datetime | None = None

@@ -115,7 +115,7 @@ def test_alerts_fail_while_nobody_works(shop_url: str) -> None:
         assert "all is well" in run("alerts").stderr
         connection.execute(
             "insert into dynrec_data.measurement (recommender_id, metric, at_k, slice, measured_at, model_id, value, n)"
-            " values (1, 'psi', 0, 'items: price', now(), 1, 0.7, 5)"
+            " values (1, 'psi', 0, 'items: price', now(), 1, 0.7, 500)"
         )
     assert [row["alert"] for row in rows("alerts")] == ["inputs drifted"]
 

@@ -50,7 +50,7 @@ def note(
         cursor.executemany(
             """
             insert into dynrec_data.measurement (recommender_id, metric, at_k, slice, measured_at, model_id, period_from, value, standard_error, n)
-            select r.id, %s, %s, %s, now() - make_interval(days => %s), %s, now() - make_interval(days => %s), %s, %s, 100
+            select r.id, %s, %s, %s, now() - make_interval(days => %s), %s, now() - make_interval(days => %s), %s, %s, 500
             from dynrec_data.recommender r where r.name = %s
             """,
             [
@@ -127,10 +127,29 @@ def test_few_users_prove_no_fall(quiet: Shop) -> None:
     assert alerts(quiet) == FELL
 
 
+def test_periods_of_other_lengths_are_not_compared(quiet: Shop) -> None:
+    """In less time users meet fewer items: the lists are not worse for it."""
+    note(quiet, "ndcg_at_k", [0.5, 0.5, 0.5, 0.1])
+    assert alerts(quiet) == FELL
+    quiet.execute(
+        "update dynrec_data.measurement set period_from = measured_at - interval '11 hours' where value = 0.1"
+    )
+    assert alerts(quiet) == []
+
+
+def test_few_items_prove_no_drift(quiet: Shop) -> None:
+    note(quiet, "psi", [0.9], part="items: price", at_k=0)
+    assert alerts(quiet) == [("shop", "warning", "inputs drifted")]
+    quiet.execute("update dynrec_data.measurement set n = 499")
+    assert alerts(quiet) == []
+
+
 def test_a_fall_is_seen_across_versions(quiet: Shop) -> None:
     """The new version is worse than the one before it was."""
     note(quiet, "ndcg_at_k", [0.5, 0.5, 0.5])
-    quiet.execute("update dynrec_data.measurement set measured_at = measured_at - interval '5 days'")
+    quiet.execute(
+        "update dynrec_data.measurement set measured_at = measured_at - interval '5 days', period_from = period_from - interval '5 days'"
+    )
     note(quiet, "ndcg_at_k", [0.2], model=2)
     assert alerts(quiet) == FELL
 
@@ -164,6 +183,7 @@ def test_of_drift_what_is_above_a_quarter_counts(quiet: Shop) -> None:
 
 def watch(shop: Shop) -> None:
     shop.execute("select dynrec.watch('shop')")
+    shop.execute("update dynrec_data.measurement set n = 500 where metric = 'psi'")  # as of a larger shop
 
 
 def test_drift_of_real_columns(quiet: Shop) -> None:
@@ -387,6 +407,7 @@ def test_the_advice_names_the_period_that_was_judged(quiet: Shop) -> None:
     moment = quiet.value("select clock_timestamp()")
     quiet.add_events(Event(f"u{n}", str(1 + n % 12), moment + timedelta(microseconds=n), "purchase") for n in range(35))
     watch(quiet)
+    quiet.execute('update dynrec_data.recommender set options = options || \'{"measure_every": "1 millisecond"}\'')
     worst = quiet.value("select value from dynrec.measurements where metric = 'ndcg_at_k' and slice = 'all'")
     quiet.execute("update dynrec_data.measurement set standard_error = 0 where metric = 'ndcg_at_k'")
     before = [worst + 1] * 3

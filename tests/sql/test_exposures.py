@@ -3,12 +3,16 @@
 import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
+from dynrec_store import database
 from tests.sql import lab as _lab
-from tests.sql.lab import HOUR, Lab, log, shown
+from tests.sql.lab import HOUR, Lab, create, log, shown
+from tests.sql.shop import Shop
 
 lab = _lab.lab
 
@@ -76,8 +80,41 @@ def test_lists_outside_the_time_of_an_experiment_have_no_arm(lab: Lab) -> None:
     arm_name = experiment.arm_of(user)
     assert shown(lab.shop, user) == [(None, None), ("timed", arm_name), ("timed", arm_name), (None, None)]
     assert lab.exposures("timed")[user][1] == ended - HOUR / 2
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"not in the arm: '{arm_name}'"):
-        log(lab.shop, {"user_id": user, "experiment": "timed", "arm": arm_name})
+    log(lab.shop, {"user_id": user, "experiment": "timed", "arm": arm_name})  # who has not heard of the end
+    assert shown(lab.shop, user)[-1] == (None, None)
+
+
+def test_who_logs_an_exposed_user_again_waits_for_nobody(shop: Shop, database_url: str) -> None:
+    """Two transactions, the same two users in the other order: both were exposed before."""
+    create(shop, "order")
+    both = [{"user_id": user, "item_ids": ["1"], "experiment": "order"} for user in ("a", "b")]
+    log(shop, *both)
+    with database.connect(database_url) as first, database.connect(database_url) as second:
+        for connection, lists in ((first, both), (second, both[::-1])):
+            connection.execute("begin; set local lock_timeout = '5s'")
+            connection.execute("select dynrec.log_impressions('shop', %s)", [Jsonb(lists)])
+        second.execute("commit")
+        first.execute("commit")
+    assert len(shop.execute("select * from dynrec_data.impression where experiment = 'order'")) == 6
+
+
+def test_who_is_forgotten_while_a_list_is_logged_is_forgotten_after(shop: Shop, database_url: str) -> None:
+    create(shop, "late")
+    with (
+        database.connect(database_url) as writer,
+        database.connect(database_url) as clerk,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        writer.execute("begin")
+        writer.execute("select dynrec.log_impressions('shop', 'carol', '{1}', experiment => 'late')")
+        answer = pool.submit(clerk.execute, "select dynrec.forget_user('shop', 'carol')")
+        while not shop.value("select exists (select from pg_locks where not granted)"):
+            assert not answer.done()
+        writer.execute("commit")
+        row: Any = answer.result().fetchone()
+    receipt = row[0]
+    assert receipt["removed"]["impressions"] == 1
+    assert shop.value("select dynrec.verify_forgotten('shop', 'carol', %s)", [Jsonb(receipt)])
 
 
 def test_the_first_list_is_the_exposure_in_whatever_order_lists_come(lab: Lab) -> None:
