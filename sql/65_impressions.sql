@@ -108,23 +108,21 @@ begin
   -- whoever is forgotten meanwhile is forgotten after this
   perform pg_advisory_xact_lock_shared(hashtext('dynrec.forget'), r.id);
   perform dynrec._check_impression(i.number, i.given) from jsonb_array_elements(impressions) with ordinality as i (given, number);
-  with shown as materialized (
-    select dynrec._as_key(i.given ->> 'user_id', r.user_key_type) as user_id, m.shown_at,
-      array(select dynrec._as_key(e.item, r.item_key_type) from jsonb_array_elements_text(i.given -> 'item_ids') with ordinality as e (item, place) order by e.place) as item_ids,
-      coalesce((i.given ->> 'first_position')::int, 1) as first_position, (i.given ->> 'model_version')::int as model_version, i.given ->> 'surface' as surface,
-      case when a.arm is not null then i.given ->> 'experiment' end as experiment, a.arm, a.experiment_id, a.arm_position,
-      case when coalesce(i.given -> 'propensities', 'null') <> 'null' then array(
-        select p.propensity::double precision from jsonb_array_elements_text(i.given -> 'propensities') with ordinality as p (propensity, place) order by p.place) end as propensities
-    from jsonb_array_elements(impressions) with ordinality as i (given, number)
-    cross join lateral (select coalesce((i.given ->> 'shown_at')::timestamptz, moment) as shown_at) m
-    cross join lateral dynrec._arm_shown(r, i.number, i.given, m.shown_at) a
-    where (select not exists (select from dynrec_data.forgotten_user f where f.recommender_id = r.id)) or not dynrec._is_forgotten(r, i.given ->> 'user_id')
-  )
   insert into dynrec_data.impression
     (recommender_id, user_id, shown_at, item_ids, first_position, model_version, surface, experiment, arm, propensities)
-  select r.id, s.user_id, s.shown_at, s.item_ids, s.first_position, s.model_version, s.surface, s.experiment, s.arm, s.propensities from shown s;
+  select r.id, dynrec._as_key(i.given ->> 'user_id', r.user_key_type), m.shown_at,
+    array(select dynrec._as_key(e.item, r.item_key_type) from jsonb_array_elements_text(i.given -> 'item_ids') with ordinality as e (item, place) order by e.place),
+    coalesce((i.given ->> 'first_position')::int, 1), (i.given ->> 'model_version')::int, i.given ->> 'surface',
+    case when a.arm is not null then i.given ->> 'experiment' end, a.arm,
+    case when coalesce(i.given -> 'propensities', 'null') <> 'null' then array(
+      select p.propensity::double precision from jsonb_array_elements_text(i.given -> 'propensities') with ordinality as p (propensity, place) order by p.place) end
+  from jsonb_array_elements(impressions) with ordinality as i (given, number)
+  cross join lateral (select coalesce((i.given ->> 'shown_at')::timestamptz, moment) as shown_at) m
+  cross join lateral dynrec._arm_shown(r, i.number, i.given, m.shown_at) a
+  where (select not exists (select from dynrec_data.forgotten_user f where f.recommender_id = r.id)) or not dynrec._is_forgotten(r, i.given ->> 'user_id');
   get diagnostics logged = row_count;
   if exists (select from jsonb_array_elements(impressions) i where i ->> 'experiment' is not null) then
+    -- a statement of its own: who names no experiment needs no right on exposures
     perform dynrec._expose(r, impressions, moment);
   end if;
   return logged;

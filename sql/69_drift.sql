@@ -176,5 +176,5 @@ $$;
 comment on function dynrec.data_drift(text, int) is
   'How far the inputs and vectors of the active model version (or by_model) have moved since it was made. subject: vectors (their cosines to the mean direction that they had then), items: a column of the catalogue, '
   'items met: a categorical column of the items in interactions, interactions: kind or value. expected: the shares of the bins then (of the training data, of a content model when its vectors were '
-  'complete), observed: the shares now, of interactions since then; n: how many stand behind them. psi: the population stability index, sum((observed - expected) * ln(observed / expected)), less what '
+  'complete), observed: the shares now, of interactions since then; n: how many stand behind them. psi: the population stability index, sum((observed - expected) * ln(observed / expected)) with shares of at least 0.0001, less what '
   'samples of these sizes differ by chance (bins - 1) * (1 / n then + 1 / n now); by convention up to 0.1 is little, above 0.25 much. No row: nothing to compare yet, or row-level security hides rows of the sources from the caller.';

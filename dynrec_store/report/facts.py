@@ -35,6 +35,7 @@ class Facts:
     end: datetime
     k: int
     models: Sequence[ModelVersion]
+    active: ModelVersion  # of models, the one that answers now
     alerts: Sequence[Alert]  # of this recommender, and of all
     metrics: Sequence[Metric]  # empty: nothing could be judged, `obstacle` says why
     obstacle: str | None
@@ -44,11 +45,6 @@ class Facts:
     drift: Sequence[DataDrift]
     traffic: Sequence[OnlineMetrics]  # by model version and day
     experiments: Sequence[ExperimentVerdict]
-
-    @property
-    def active(self) -> ModelVersion:
-        """The model version that answers now."""
-        return next(model for model in self.models if model.is_active)
 
 
 def gather(
@@ -84,6 +80,7 @@ def gather(
         end=end,
         k=k,
         models=models,
+        active=active,
         alerts=alerts,
         metrics=metrics,
         obstacle=obstacle,

@@ -76,8 +76,8 @@ def alone(connection: Session, shop: Shop) -> Shop:
 def test_everything_held_is_exported(known: Shop) -> None:
     exported = known.value("select dynrec.export_user('shop', %s)", [ALICE])
     held = exported["held"]
-    assert {name: len(rows) for name, rows in held.items()} == {
-        "vectors": 2, "history": held["history"] and len(held["history"]), "changes": 2, "leases": 0, "retries": 0,
+    assert {name: len(rows) for name, rows in held.items() if name != "history"} == {
+        "vectors": 2, "changes": 2, "leases": 0, "retries": 0,
         "dead_letters": 0, "impressions": 2, "exposures": 1,
     }  # fmt: skip
     assert len(held["history"]) >= 2
@@ -185,7 +185,7 @@ def test_what_a_running_transaction_had_captured_is_given_up(known: Shop, databa
         known.execute("select dynrec.forget_user('shop', %s)", [ALICE])
         late.execute("insert into shop.events (user_id, item_id, kind) values (%s, 5, 'purchase')", [ALICE])
         late.execute("commit")
-    assert mentions(known, ALICE) in ([], ["change"])
+    assert mentions(known, ALICE) == ["change"]
     known.drain()
     assert mentions(known, ALICE) == []
     assert popularity(known)["5"][0] <= before["5"][0]
