@@ -11,6 +11,7 @@ set hnsw.iterative_scan = 'strict_order'
 set hnsw.ef_search = {probe}
 set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = off
+set enable_sort = off
 as $$
 begin
   return query

@@ -118,7 +118,7 @@ comment on function dynrec._item_publisher() is
 -- the same row makes the same text, whatever the session's settings are
 create or replace function dynrec._read_items(token uuid)
 returns table (item_id text, content text, features jsonb, needs_vector boolean)
-language plpgsql stable
+language plpgsql stable security definer
 set search_path from current
 set datestyle = 'ISO, YMD'
 set timezone = 'UTC'
@@ -160,7 +160,7 @@ comment on function dynrec._content_hashes(text[]) is 'Internal. sha256 of each 
 create or replace function dynrec._publish_items(
   token uuid, item_ids text[], contents text[], features jsonb[], hashes bytea[], vectors vector[])
 returns table (item_id text, outcome text)
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 declare
@@ -181,7 +181,7 @@ comment on function dynrec._publish_items(uuid, text[], text[], jsonb[], bytea[]
 
 -- the same row makes the same text, whatever the session's settings are
 create or replace function dynrec._publish_adopted(token uuid) returns bigint
-language plpgsql
+language plpgsql security definer
 set search_path from current
 set datestyle = 'ISO, YMD'
 set timezone = 'UTC'

@@ -176,7 +176,7 @@ comment on function dynrec._user_publisher_ends() is
   'Internal. Template, last part of the publisher of users: the popularity that their interactions add, and what is done with.';
 
 create or replace function dynrec._publish_users(token uuid) returns bigint
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 declare

@@ -11,6 +11,7 @@ set hnsw.iterative_scan = 'strict_order'
 set hnsw.ef_search = 100
 set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = off
+set enable_sort = off
 as $$
 declare
   query vector := (dynrec_data.query_m{model}(for_user)).query;

@@ -22,6 +22,8 @@ begin
   if r.interactions is not null then
     execute dynrec._render_code(dynrec._user_publisher(r), names);
   end if;
+  perform dynrec._grant_generated(r.id);
+  perform dynrec._generate_sees_item();
 end
 $$;
 comment on function dynrec._execute_templates(int) is 'Internal. Creates or replaces the functions of one recommender and of its live model versions.';
@@ -116,6 +118,7 @@ begin
     perform dynrec._generate(r.id);
     perform dynrec._install_triggers(r);
   end loop;
+  perform dynrec._grant_rights();
 end
 $$;
-comment on function dynrec._regenerate() is 'Internal. Brings the generated code and the triggers of every recommender to the state of sql/; run by dynrec migrate.';
+comment on function dynrec._regenerate() is 'Internal. Brings the generated code, the triggers and the rights to the state of sql/; run by dynrec migrate.';

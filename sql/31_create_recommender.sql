@@ -1,7 +1,7 @@
 -- Declaring a recommender over the application's tables.
 
 create or replace function dynrec.register_encoder(name text, family text, model text, dimension int) returns void
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 begin
@@ -88,6 +88,8 @@ begin
   execute format('alter table dynrec_data.item_vector_%1$s add constraint item_vector_%1$s_dimension check (vector_dims(embedding) = %2$s)', model_id, dimension);
   -- an HNSW index wants to be rebuilt before its table is vacuumed: dynrec._index_statements does both
   execute format('alter table dynrec_data.item_vector_%s set (autovacuum_enabled = false)', model_id);
+  perform dynrec._secure_partitions(model_id);
+  perform dynrec._grant_tables();
 end
 $$;
 comment on function dynrec._create_partitions(int, int) is 'Internal. The partitions of a model version; the HNSW index is built after the backfill.';
@@ -222,7 +224,7 @@ create or replace function dynrec.create_recommender(
   value_column text default null, kinds jsonb default '{}', encoder text default 'all-MiniLM-L6-v2', vector_column text default null,
   options jsonb default '{}')
 returns table (recommender text, model_version int, item_rows bigint, interaction_rows bigint)
-language plpgsql
+language plpgsql security definer
 set search_path from current
 set lock_timeout = '10s'
 as $$

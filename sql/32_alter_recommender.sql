@@ -62,7 +62,7 @@ create or replace function dynrec.alter_recommender(
   name text, text_columns text[] default null, numeric_columns text[] default null, categorical_columns text[] default null,
   kinds jsonb default null, options jsonb default null, dry_run boolean default false)
 returns table (items_to_recompute bigint, users_to_recompute bigint)
-language plpgsql
+language plpgsql security definer
 set search_path from current
 set lock_timeout = '10s'
 as $$
@@ -155,7 +155,7 @@ comment on function dynrec._apply_alteration(dynrec_data.recommender, dynrec_dat
   'Internal. Stores an altered declaration, regenerates its code and queues what it made outdated.';
 
 create or replace function dynrec.drop_recommender(name text) returns void
-language plpgsql
+language plpgsql security definer
 set search_path from current
 set lock_timeout = '10s'
 as $$
@@ -178,6 +178,7 @@ begin
     execute format('delete from dynrec_data.%I where recommender_id = $1', from_table) using r.id;
   end loop;
   delete from dynrec_data.recommender x where x.id = r.id;
+  perform dynrec._generate_sees_item();
 end
 $$;
 comment on function dynrec.drop_recommender(text) is

@@ -59,7 +59,7 @@ comment on function dynrec._derived_publisher() is
 
 create or replace function dynrec._derived_models(recommender text)
 returns table (model_id int, kind text, encoder text, family text, model text, dimension int)
-language sql stable
+language sql stable security definer
 set search_path from current
 as $$
   select m.id, m.kind, e.name, e.family, e.model, m.dimension
@@ -73,7 +73,7 @@ comment on function dynrec._derived_models(text) is
 
 create or replace function dynrec._read_derived(token uuid, model int)
 returns table (item_id text, content text, embedding vector, numbers double precision[], labels text[])
-language plpgsql stable
+language plpgsql stable security definer
 set search_path from current
 set datestyle = 'ISO, YMD'
 set timezone = 'UTC'
@@ -110,7 +110,7 @@ comment on function dynrec._read_derived(uuid, int) is
 
 create or replace function dynrec._publish_derived(token uuid, model int, item_ids text[], embeddings vector[], contexts vector[])
 returns table (item_id text, outcome text)
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 begin
@@ -127,7 +127,7 @@ comment on function dynrec._publish_derived(uuid, int, text[], vector[], vector[
   'then those of the second, and so on; empty for a content model. Outcome per item: published, unchanged, removed, superseded.';
 
 create or replace function dynrec._release_derived(token uuid, item_ids text[]) returns bigint
-language sql
+language sql security definer
 set search_path from current
 set enable_seqscan = off
 as $$

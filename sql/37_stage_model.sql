@@ -2,7 +2,7 @@
 
 create or replace function dynrec.stage_model(
   recommender text, encoder text default null, options jsonb default '{}', continue_active boolean default false) returns int
-language plpgsql
+language plpgsql security definer
 set search_path from current
 set lock_timeout = '10s'
 as $$

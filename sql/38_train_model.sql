@@ -2,7 +2,7 @@
 
 create or replace function dynrec._training_begins(model int)
 returns table (recommender text, recommender_id int, base_model_id int, parent_model_id int, data_until timestamptz, options jsonb, exclude_seen boolean)
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 #variable_conflict use_column
@@ -22,7 +22,7 @@ $$;
 comment on function dynrec._training_begins(int) is 'Internal. A worker begins to train a staged model (again, if it was killed before); what it has to know.';
 
 create or replace function dynrec._training_failed(model int, error text) returns void
-language sql
+language sql security definer
 set search_path from current
 as $$
   update dynrec_data.model_version m set state = 'failed', error = _training_failed.error where m.id = model and m.state in ('staged', 'training')
@@ -30,7 +30,7 @@ $$;
 comment on function dynrec._training_failed(int, text) is 'Internal. Training gave up; dynrec train can try the model again.';
 
 create or replace function dynrec._staged_models() returns table (model_id int)
-language sql stable
+language sql stable security definer
 set search_path from current
 as $$
   select m.id from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id
@@ -48,7 +48,7 @@ comment on function dynrec._staged_models() is 'Internal. The models that nobody
 
 create or replace function dynrec._training_interactions(model int)
 returns table (user_id text, item_id text, kind text, value double precision, occurred_at timestamptz)
-language plpgsql stable
+language plpgsql stable security definer
 set search_path from current
 as $$
 declare
@@ -62,7 +62,7 @@ $$;
 comment on function dynrec._training_interactions(int) is 'Internal. The interactions that a model learns from, in the order of time.';
 
 create or replace function dynrec._training_items(model int) returns table (item_id text, embedding vector)
-language plpgsql stable
+language plpgsql stable security definer
 set search_path from current
 as $$
 begin
@@ -73,7 +73,7 @@ $$;
 comment on function dynrec._training_items(int) is 'Internal. The items of the catalogue with their content vectors, which a model''s towers read.';
 
 create or replace function dynrec._training_kinds(model int) returns table (kind text, weight double precision)
-language sql stable
+language sql stable security definer
 set search_path from current
 as $$
   select k.kind, k.weight from dynrec_data.interaction_kind k join dynrec_data.model_version m on m.recommender_id = k.recommender_id
@@ -82,7 +82,7 @@ $$;
 comment on function dynrec._training_kinds(int) is 'Internal. The declared kinds of interactions with their weights; "*" is every other kind.';
 
 create or replace function dynrec._model_artefacts(model int) returns table (name text, content bytea)
-language sql stable
+language sql stable security definer
 set search_path from current
 as $$ select a.name, a.content from dynrec_data.model_artefact a where a.model_id = model order by a.name $$;
 comment on function dynrec._model_artefacts(int) is 'Internal. The files of a trained model: safetensors, skops, JSON.';
@@ -121,7 +121,7 @@ comment on function dynrec._check_config(jsonb, int) is 'Internal. Whether a con
 
 create or replace function dynrec._store_model(
   model int, dimension int, config jsonb, metrics jsonb, report jsonb, artefact_names text[], artefacts bytea[], transitions jsonb) returns void
-language plpgsql
+language plpgsql security definer
 set search_path from current
 set lock_timeout = '10s'
 as $$

@@ -1,7 +1,7 @@
 -- The life of a model version goes on: complete in the shadow, promoted, rolled back, retired; and which one answers a read.
 
 create or replace function dynrec._finish_backfills() returns bigint
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 declare
@@ -42,7 +42,7 @@ comment on function dynrec._loses(dynrec_data.model_version) is
   'Internal. Whether a model foresaw the newest period worse than the model that was active when it was trained.';
 
 create or replace function dynrec.promote_model(recommender text, model_version int default null, force boolean default false) returns int
-language plpgsql
+language plpgsql security definer
 set search_path from current
 set lock_timeout = '10s'
 as $$
@@ -100,7 +100,7 @@ $$;
 comment on function dynrec._activate(dynrec_data.recommender, dynrec_data.model_version) is 'Internal. Switches a recommender to a model version.';
 
 create or replace function dynrec.rollback_model(recommender text) returns int
-language plpgsql
+language plpgsql security definer
 set search_path from current
 set lock_timeout = '10s'
 as $$
@@ -122,7 +122,7 @@ comment on function dynrec.rollback_model(text) is
   'Goes back to the model version that answered before, at once: it has been kept up to date. Returns its number.';
 
 create or replace function dynrec.retire_model(recommender text, model_version int) returns void
-language plpgsql
+language plpgsql security definer
 set search_path from current
 set lock_timeout = '10s'
 as $$

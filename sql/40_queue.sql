@@ -51,7 +51,7 @@ comment on function dynrec._is_staying(int) is
   'Internal. Whether a recommender is not being dropped; if so, dropping waits for the end of this transaction.';
 
 create or replace function dynrec._claim(recommender text, kind text, batch_size int, lease interval, live_only boolean default false) returns uuid
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 declare
@@ -74,7 +74,7 @@ comment on function dynrec._claim(text, text, int, interval, boolean) is
   'Commit before reading the source: what is read must be newer than what was claimed.';
 
 create or replace function dynrec._leased_entities(token uuid) returns text[]
-language sql stable
+language sql stable security definer
 set search_path from current
 as $$
   select coalesce(array_agg(l.entity order by l.entity), '{}') from dynrec_data.lease l where l.token = _leased_entities.token
@@ -108,7 +108,7 @@ comment on function dynrec._bury(int, text, text, bigint[], smallint, text) is
   'Internal. Makes a dead letter of an entity and parks the changes that were tried; dynrec.retry_failed brings it back, and so does a new change.';
 
 create or replace function dynrec._fail(token uuid, entities text[], error text, charge boolean) returns void
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 declare
@@ -142,7 +142,7 @@ comment on function dynrec._fail(uuid, text[], text, boolean) is
   'otherwise a fault of the device or the provider, retried without counting.';
 
 create or replace function dynrec._release_retries() returns bigint
-language sql
+language sql security definer
 set search_path from current
 as $$
   with due as materialized (
@@ -166,7 +166,7 @@ $$;
 comment on function dynrec._release_retries() is 'Internal. Brings parked changes whose retry is due back into the queue.';
 
 create or replace function dynrec._expire_leases() returns bigint
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 declare
@@ -216,7 +216,7 @@ comment on function dynrec._is_runnable(dynrec_data.task) is 'Internal. Whether 
 
 create or replace function dynrec._pending_work()
 returns table (recommender text, work text, backlog bigint, leased bigint)
-language sql stable
+language sql stable security definer
 set search_path from current
 set enable_seqscan = off
 as $$
@@ -242,7 +242,7 @@ comment on function dynrec._pending_work() is
   'Internal. What could be claimed now, by recommender: entities to recompute (backlog counted up to 1000; leased: batches in flight) and tasks.';
 
 create or replace function dynrec._next_due() returns timestamptz
-language sql stable
+language sql stable security definer
 set search_path from current
 as $$
   select least((select min(r.not_before) from dynrec_data.retry r where r.not_before < 'infinity'), (select min(l.deadline) from dynrec_data.lease l))

@@ -107,7 +107,7 @@ $$;
 comment on function dynrec._rebuild_popularity(int) is 'Internal. Counts the decayed popularity of every item afresh.';
 
 create or replace function dynrec._run_task() returns text
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 declare

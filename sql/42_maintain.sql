@@ -1,7 +1,7 @@
 -- History partitions, retention, heartbeats and the indexes of the vectors.
 
 create or replace function dynrec._beat(process text, role text, details jsonb default '{}') returns void
-language sql
+language sql security definer
 set search_path from current
 as $$
   insert into dynrec_data.heartbeat as h (process, role, details) values (_beat.process, _beat.role, _beat.details)
@@ -97,7 +97,7 @@ $$;
 comment on function dynrec._derive_again(int) is 'Internal. Queues all items for the models that read features which move with time.';
 
 create or replace function dynrec._maintain() returns void
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 declare
@@ -129,8 +129,8 @@ end
 $$;
 comment on function dynrec._maintain() is 'Internal. History partitions, retention, old heartbeats, features that move with time, scheduled training. Cheap when there is nothing to do; run every few minutes.';
 
-create or replace function dynrec._index_statements() returns table (recommender text, statement text)
-language sql stable
+create or replace function dynrec._index_work() returns table (recommender text, model_id int, relation regclass, step int, statement text)
+language sql stable security definer
 set search_path from current
 as $$
   with leaf as (
@@ -151,7 +151,7 @@ as $$
     left join pg_stat_all_tables s on s.relid = leaf.relation
     join pg_extension x on x.extname = 'vector' join pg_namespace n on n.oid = x.extnamespace
   )
-  select j.name, w.statement
+  select j.name, j.model_id, j.relation, w.step, w.statement
   from judged j cross join lateral (values
     (1, j.broken, format('drop index concurrently if exists dynrec_data.%I', j.index_name)),
     (2, not j.stands and j.filled, format(
@@ -162,7 +162,44 @@ as $$
     (4, j.churned or not j.stands and j.filled, format('vacuum (analyze) %s', j.relation))
   ) w (step, needed, statement)
   where w.needed
-  order by j.name, w.step
+$$;
+comment on function dynrec._index_work() is
+  'Internal. What the vector indexes need now, in steps: 1 drop a broken one, 2 create after a backfill, 3 reindex and 4 vacuum after churn.';
+
+create or replace function dynrec._build_vector_index(model_id int) returns void
+language plpgsql security definer
+set search_path from current
+as $$
+declare
+  work text;
+begin
+  -- what is written meanwhile waits, and with it the vectors of this model; the application and the reads do not
+  for work in
+    select replace(w.statement, ' concurrently', '') from dynrec._index_work() w where w.model_id = _build_vector_index.model_id and w.step <= 2 order by w.step
+  loop
+    execute work;
+  end loop;
+end
+$$;
+comment on function dynrec._build_vector_index(int) is
+  'Internal. Builds the HNSW index of a model version if it is due, for workers that do not own the table and cannot build it concurrently.';
+
+create or replace function dynrec._may_maintain(relation regclass) returns boolean
+language sql stable
+set search_path from current
+as $$
+  select case when current_setting('server_version_num')::int >= 170000 then has_table_privilege(relation::oid, 'maintain') else false end
+$$;
+comment on function dynrec._may_maintain(regclass) is 'Internal. Whether the caller may rebuild the indexes of a table that belongs to another role, and vacuum it (PostgreSQL 17).';
+
+create or replace function dynrec._index_statements() returns table (recommender text, statement text)
+language sql stable
+set search_path from current
+as $$
+  select w.recommender, case when o.owns or w.step > 2 then w.statement else format('select dynrec._build_vector_index(%s)', w.model_id) end
+  from dynrec._index_work() w, lateral (select pg_has_role(c.relowner, 'usage') as owns from pg_class c where c.oid = w.relation) o
+  where o.owns or w.step = 2 or w.step > 2 and dynrec._may_maintain(w.relation)
+  order by w.recommender, w.model_id, w.step
 $$;
 comment on function dynrec._index_statements() is
-  'Internal. Statements that the vector indexes need now (create after a backfill, reindex and vacuum after churn), to be run one by one outside a transaction.';
+  'Internal. Statements that the vector indexes need now and the caller may execute, to be run one by one outside a transaction.';

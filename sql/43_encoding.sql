@@ -2,7 +2,7 @@
 
 create or replace function dynrec._recommender_encoder(recommender text)
 returns table (encoder text, family text, model text, dimension int, adopted boolean)
-language sql stable
+language sql stable security definer
 set search_path from current
 as $$
   select e.name, e.family, e.model, m.dimension, e.name is null
@@ -15,7 +15,7 @@ comment on function dynrec._recommender_encoder(text) is
 
 create or replace function dynrec._encoders_in_use()
 returns table (encoder text, family text, model text, dimension int, adopted boolean)
-language sql stable
+language sql stable security definer
 set search_path from current
 as $$
   select distinct e.name, e.family, e.model, m.dimension, false

@@ -79,7 +79,7 @@ comment on function dynrec._item_feature_list(dynrec_data.recommender) is
   'Internal. The features of an item, numbers before labels, with the expressions that compute them in the generated queries.';
 
 create or replace function dynrec._feature_names(recommender_id int) returns table ("position" int, feature text, type text)
-language sql stable
+language sql stable security definer
 set search_path from current
 as $$
   select f.position, f.feature, f.type
@@ -226,7 +226,7 @@ comment on function dynrec._feature_reader(dynrec_data.recommender) is
 
 create or replace function dynrec._item_features(recommender_id int, item_ids text[], moment timestamptz)
 returns table (item_id text, numbers double precision[], labels text[])
-language plpgsql stable
+language plpgsql stable security definer
 set search_path from current
 as $$
 begin
@@ -330,7 +330,7 @@ comment on function dynrec.user_features_at(text, text, timestamptz) is
   'Every feature of a user at a moment, from the interactions strictly before it, and the vector that the active model version makes of them (null: none was known). '
   'known_since: as_of itself; null without interactions. No rows for a key that no user can have. What each feature is: dynrec.features.';
 
-create or replace view dynrec.features as
+create or replace view dynrec.features with (security_invoker = true) as
 select r.name as recommender, f.entity, f.feature, f.type, f.source, f.freshness
 from dynrec_data.recommender r join dynrec_data.model_version m on m.id = r.content_model_id
 cross join lateral (

@@ -46,6 +46,7 @@ language plpgsql stable
 set search_path from current
 set hnsw.iterative_scan = 'strict_order'
 set hnsw.ef_search = 100
+set enable_sort = off  -- through the index it is
 as $$
 begin
   return query execute dynrec._render($query$

@@ -98,7 +98,7 @@ comment on function dynrec._check_experiment(dynrec_data.recommender, text, json
 create or replace function dynrec.create_experiment(
   recommender text, name text, arms jsonb, metric text default 'satisfaction_per_user', within interval default '7 days',
   traffic double precision default 1, planned_users bigint default 10000, conversion_kinds text[] default null) returns void
-language plpgsql
+language plpgsql security definer
 set search_path from current
 set lock_timeout = '10s'
 as $$
@@ -133,7 +133,7 @@ comment on function dynrec.create_experiment(text, text, jsonb, text, interval, 
   'Serve by dynrec.recommend(…, experiment => name), log by dynrec.log_impressions or dynrec.log_exposure, read dynrec.experiments.';
 
 create or replace function dynrec.alter_experiment(recommender text, experiment text, traffic double precision) returns void
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 #variable_conflict use_variable
@@ -157,7 +157,7 @@ comment on function dynrec.alter_experiment(text, text, double precision) is
   'Lets more users take part in a running experiment; those who did stay in their arms.';
 
 create or replace function dynrec.stop_experiment(recommender text, experiment text) returns void
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 #variable_conflict use_variable

@@ -1,6 +1,6 @@
 -- Operating views.
 
-create or replace view dynrec.queue as
+create or replace view dynrec.queue with (security_invoker = true) as
 select r.name as recommender, c.kind, case c.lane when 0 then 'live' when 1 then 'backfill' when 8 then 'alone' else 'parked' end as lane,
   count(*) as changes, count(distinct c.entity) as entities, min(c.captured_at) as oldest, clock_timestamp() - min(c.captured_at) as waiting
 from dynrec_data.change c join dynrec_data.recommender r on r.id = c.recommender_id
@@ -8,7 +8,7 @@ group by r.name, c.kind, c.lane;
 comment on view dynrec.queue is
   'Changes that wait or are being worked on, by recommender, kind (item, user) and lane (live, backfill, alone: suspects tried singly, parked: backing off or given up).';
 
-create or replace view dynrec.failures as
+create or replace view dynrec.failures with (security_invoker = true) as
 select r.name as recommender, f.kind, f.entity, f.state, f.attempts, f.error, f.at
 from (
   select recommender_id, kind, entity, 'retrying' as state, attempts, error, nullif(not_before, 'infinity') as at from dynrec_data.retry
@@ -18,7 +18,7 @@ from (
 comment on view dynrec.failures is
   'Entities whose recompute failed: retrying (at: when it is tried again) or dead letters (at: when they were given up; dynrec.retry_failed brings them back).';
 
-create or replace view dynrec.model_versions as
+create or replace view dynrec.model_versions with (security_invoker = true) as
 select r.name as recommender, m.id as model_version, m.kind, m.state, m.state = 'active' as is_active, coalesce(m.encoder, 'adopted') as encoder, m.dimension,
   m.base_model_id as base_model, m.parent_model_id as parent_model, m.created_at, m.data_from, m.data_until,
   n.items, n.users,
@@ -41,7 +41,7 @@ comment on view dynrec.model_versions is
   'active: answers, standby: answered before and can be rolled back to, retired), encoder, dimension, what it is made of, data cut-off, number of vectors, '
   'progress of the backfill (0 to 1) with the time left, size on disk in bytes, whether its HNSW index stands, metrics on the validation period, what cleaning dropped; forgotten_users: how many of those whose interactions it learned from were forgotten since (dynrec.forget_user).';
 
-create or replace view dynrec.freshness as
+create or replace view dynrec.freshness with (security_invoker = true) as
 select r.name as recommender, k.kind, k.fresh + k.stale as entities, k.stale, k.oldest, k.lag_p50, k.lag_p99
 from dynrec_data.recommender r cross join lateral (
   select 'item' as kind,
@@ -68,7 +68,7 @@ comment on view dynrec.freshness is
   'By recommender and kind: entities, how many are stale (a change waits for them), since when, and the lag from change to stored vector '
   'over the last hour (median and 99th percentile). A stale user vector does not make answers stale: interactions are folded in at read time.';
 
-create or replace view dynrec.status as
+create or replace view dynrec.status with (security_invoker = true) as
 select r.name as recommender, dynrec._qualified(r.items) as items, dynrec._qualified(r.interactions) as interactions, r.paused,
   r.active_model_id as model_version, coalesce(m.encoder, 'adopted') as encoder,
   coalesce((select sum(q.entities) from dynrec.queue q where q.recommender = r.name), 0)::bigint as queued,

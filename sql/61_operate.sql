@@ -1,7 +1,7 @@
 -- Operating functions.
 
 create or replace function dynrec.refresh(recommender text, item_ids text[] default null, user_ids text[] default null) returns bigint
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 declare
@@ -77,7 +77,7 @@ comment on function dynrec.wait_until_fresh(text, interval) is
   'Its own statement, at read committed. Entities that back off after a failure are not waited for: see dynrec.failures.';
 
 create or replace function dynrec.retry_failed(recommender text default null) returns bigint
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 declare
@@ -118,7 +118,7 @@ comment on function dynrec.retry_failed(text) is
   'Brings the dead letters and the backing-off entities of a recommender (null: of all) back into the queue at once, their attempts forgotten; how many there were.';
 
 create or replace function dynrec.pause(recommender text) returns void
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 begin
@@ -129,7 +129,7 @@ $$;
 comment on function dynrec.pause(text) is 'Stops recomputing for a recommender. Changes are captured still, and reads go on.';
 
 create or replace function dynrec.resume(recommender text) returns void
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 begin

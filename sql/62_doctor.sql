@@ -74,7 +74,7 @@ as $$
   select 'server', 'info', 'max_prepared_transactions is above 0: the dispatcher polls instead of being notified', 'set it to 0 unless two-phase commit is used'
   where current_setting('max_prepared_transactions') <> '0'
   union all
-  select 'history', 'warning', format('%s rows are in the default partition of %s', s.n_live_tup, s.relname), 'run dynrec._maintain() as the owner; it makes the partitions ahead'
+  select 'history', 'warning', format('%s rows are in the default partition of %s', s.n_live_tup, s.relname), 'is the maintenance queue served? it makes the partitions ahead: dynrec worker --queues maintenance'
   from pg_stat_all_tables s where s.schemaname = 'dynrec_data' and (s.relname like '%\_history\_default' or s.relname = 'impression_default') and s.n_live_tup > 0
 $$;
 comment on function dynrec._ailments_of_server() is 'Internal. Findings about the server and the history partitions.';

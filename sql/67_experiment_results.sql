@@ -183,7 +183,7 @@ set search_path from current
 as $$ select format('%s (%s to %s)', dynrec._short(difference), dynrec._short(low), dynrec._short(high)) $$;
 comment on function dynrec._figures(double precision, double precision, double precision) is 'Internal. A difference and its interval in words.';
 
-create or replace view dynrec.experiments as
+create or replace view dynrec.experiments with (security_invoker = true) as
 select r.name as recommender, e.name as experiment, case when e.ended_at is null then 'running' else 'ended' end as state, e.started_at, e.ended_at, t.traffic,
   e.metric, v.arms, v.exposed, v.sample_ratio_p, v.best_arm, v.difference, v.low, v.high, v.verdict
 from dynrec_data.experiment e join dynrec_data.recommender r on r.id = e.recommender_id cross join lateral dynrec._verdict(r, e) v
@@ -193,7 +193,7 @@ comment on view dynrec.experiments is
   'experiment is invalid); best_arm, difference, low, high: the arm that does best beside the baseline in the primary metric, with the sequential 95 per cent interval of dynrec.experiment_results. '
   'verdict begins with: invalid, too early, better, worse, undecided or unknown.';
 
-create or replace view dynrec.experiment_arms as
+create or replace view dynrec.experiment_arms with (security_invoker = true) as
 select r.name as recommender, e.name as experiment, a.position, a.name as arm, a.share, a.upper_bound, a.model_id as model_version, a.options, t.traffic, e.ended_at
 from dynrec_data.experiment e join dynrec_data.recommender r on r.id = e.recommender_id join dynrec_data.experiment_arm a on a.experiment_id = e.id
 cross join lateral (select max(t.traffic) as traffic from dynrec_data.experiment_traffic t where t.experiment_id = e.id) t;

@@ -112,7 +112,7 @@ comment on function dynrec._profile(dynrec_data.recommender, dynrec_data.model_v
   'interactions of the time that it learned from, of a content model all so far.';
 
 create or replace function dynrec._take_profiles() returns bigint
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 declare

@@ -62,7 +62,7 @@ $$;
 comment on function dynrec._measure_state(dynrec_data.recommender, timestamptz) is 'Internal. Notes the recall of the index and the drift.';
 
 create or replace function dynrec.watch(recommender text) returns bigint
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 declare
@@ -88,7 +88,7 @@ as $$ select not r.paused and coalesce(coalesce(r.measured_at, r.created_at) <= 
 comment on function dynrec._is_due(dynrec_data.recommender) is 'Internal. Whether a recommender is to be measured.';
 
 create or replace function dynrec._watch_next() returns text
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 declare
@@ -117,7 +117,7 @@ end
 $$;
 comment on function dynrec._watch_next() is 'Internal. Measures one recommender that is due and returns its name; null if none is, or none can be.';
 
-create or replace view dynrec.measurements as
+create or replace view dynrec.measurements with (security_invoker = true) as
 select r.name as recommender, m.measured_at, m.period_from, m.model_id as model_version, m.metric, nullif(m.at_k, 0) as at_k, m.slice, m.value, m.standard_error, m.n
 from dynrec_data.measurement m join dynrec_data.recommender r on r.id = m.recommender_id;
 comment on view dynrec.measurements is

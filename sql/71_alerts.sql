@@ -32,7 +32,7 @@ as $$
 $$;
 comment on function dynrec._quality_alerts() is 'Internal. Alerts of the newest measurements.';
 
-create or replace view dynrec.alerts as
+create or replace view dynrec.alerts with (security_invoker = true) as
 select q.* from dynrec._quality_alerts() q
 union all
 select r.name, 'warning', 'not measured', coalesce(r.measured_at, r.created_at), format('nothing was measured since %s', coalesce(r.measured_at, r.created_at)),

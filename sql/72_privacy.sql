@@ -16,7 +16,7 @@ $$;
 comment on function dynrec._check_user(dynrec_data.recommender, text) is 'Internal. The key of a user as the source writes it; an error for null.';
 
 create or replace function dynrec.export_user(recommender text, user_id text) returns jsonb
-language plpgsql stable
+language plpgsql stable security definer
 set search_path from current
 as $$
 declare
@@ -100,7 +100,7 @@ $$;
 comment on function dynrec._mark_models(dynrec_data.recommender, text) is 'Internal. Counts a forgotten user with the model versions that learned from the interactions of the user; their numbers.';
 
 create or replace function dynrec.forget_user(recommender text, user_id text) returns jsonb
-language plpgsql
+language plpgsql security definer
 set search_path from current
 set lock_timeout = '10s'
 as $$
@@ -142,7 +142,7 @@ comment on function dynrec.forget_user(text, text) is
   'Returns a receipt, what was removed and when, that dynrec.verify_forgotten can check. Waits for running publishes, at most 10 seconds. Again for one who was forgotten: removes what came since, and gives a new receipt.';
 
 create or replace function dynrec.verify_forgotten(recommender text, user_id text, receipt jsonb) returns boolean
-language plpgsql stable
+language plpgsql stable security definer
 set search_path from current
 as $$
 declare

@@ -22,6 +22,9 @@ MADE_AT_RUN_TIME = """
         for values from ('2030-01-01') to ('2030-02-01')
 """
 
+# What a dump holds besides tables, columns, constraints and indexes; who sees which rows is tested elsewhere.
+NOT_OF_TABLES = ("_default_pkey ATTACH PARTITION", "CREATE POLICY", "ENABLE ROW LEVEL SECURITY", "sees_item", "GRANT ")
+
 
 def engine_url(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg://")
@@ -51,7 +54,7 @@ def test_metadata_makes_the_same_tables(
     of_tables = ("--schema=dynrec_data", "--exclude-table=*.alembic_version", "--exclude-table=*.*_default")
     # pg_dump puts a table earlier where a function needs its row type: the order says nothing.
     migrated, made = (set(dump_schema(url, *of_tables).split(";\n")) for url in (database_url, empty_database_url))
-    assert {one for one in migrated - made if "_default_pkey ATTACH PARTITION" not in one} == set()
+    assert {one for one in migrated - made if not any(words in one for words in NOT_OF_TABLES)} == set()
     assert made - migrated == set()
 
 
