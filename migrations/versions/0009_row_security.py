@@ -20,9 +20,7 @@ SEES_ITEM = """
 
 # The recommender that a row belongs to, if the caller may know of it: recommender has a policy, too.
 OF_ROW = "dynrec_data.recommender r where r.id = recommender_id"
-OF_MODEL = (
-    "dynrec_data.recommender r join dynrec_data.model_version m on m.recommender_id = r.id where m.id = model_id"
-)
+OF_MODEL = "dynrec_data.recommender r join dynrec_data.model_version m on m.recommender_id = r.id where m.id = model_id"
 OF_EXPERIMENT = (
     "dynrec_data.recommender r join dynrec_data.experiment x on x.recommender_id = r.id where x.id = experiment_id"
 )
@@ -51,12 +49,13 @@ def all_of_both(owner: str) -> str:
 
 def items(owner: str, seen: str, also: str = "true") -> str:
     """All items, or those for which `seen` says so."""
-    return f"{all_items(owner)} or {seen.format(recommender=f'(select r.id from {owner} and {also})')}"
+    return f"{all_items(owner)} or " + seen.format(recommender=f"(select r.id from {owner} and {also})")
 
 
 ITEM = "dynrec_data.sees_item({recommender}, item_id)"
 ITEMS_IN_A_ROW = """not exists (
-      select from unnest(next_item_ids || item_id) i where not coalesce(dynrec_data.sees_item({recommender}, i), false))"""
+      select from unnest(next_item_ids || item_id) i
+      where not coalesce(dynrec_data.sees_item({recommender}, i), false))"""
 
 # Which rows a role may read that has the right to read the table at all.
 READERS = {

@@ -32,7 +32,7 @@ def test_behind_learned_models_the_encoder_answers_again(
         connection.execute("select dynrec.drop_recommender('shop')")
         assert (
             shop.value(
-                "select count(*) from pg_proc where pronamespace = 'dynrec_data'::regnamespace and proname <> 'keep_popularity'"
+                "select count(*) from pg_proc where pronamespace = 'dynrec_data'::regnamespace and proname not in ('keep_popularity', 'sees_item')"
             )
             == 0
         )

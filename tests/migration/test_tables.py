@@ -53,7 +53,9 @@ def test_metadata_makes_the_same_tables(
     make_from_metadata(empty_database_url)
     of_tables = ("--schema=dynrec_data", "--exclude-table=*.alembic_version", "--exclude-table=*.*_default")
     # pg_dump puts a table earlier where a function needs its row type: the order says nothing.
-    migrated, made = (set(dump_schema(url, *of_tables).split(";\n")) for url in (database_url, empty_database_url))
+    migrated, made = (
+        set(f"{dump_schema(url, *of_tables)}\n".split(";\n")) for url in (database_url, empty_database_url)
+    )
     assert {one for one in migrated - made if not any(words in one for words in NOT_OF_TABLES)} == set()
     assert made - migrated == set()
 

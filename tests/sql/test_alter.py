@@ -235,7 +235,7 @@ def test_a_dropped_recommender_leaves_nothing(shop: Shop) -> None:
     assert shop.execute("select tgname from pg_trigger where tgname like 'dynrec%'") == []
     assert (
         shop.execute(
-            "select proname from pg_proc where pronamespace = 'dynrec_data'::regnamespace and proname <> 'keep_popularity'"
+            "select proname from pg_proc where pronamespace = 'dynrec_data'::regnamespace and proname not in ('keep_popularity', 'sees_item')"
         )
         == []
     )

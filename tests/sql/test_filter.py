@@ -204,10 +204,10 @@ def test_a_filter_runs_with_the_rights_of_the_caller(busy: Shop) -> None:
     busy.execute(
         """
         create role reader_of_filters;
-        grant usage on schema shop, dynrec, dynrec_data to reader_of_filters;
+        grant dynrec_reader to reader_of_filters;
+        grant usage on schema shop to reader_of_filters;
         grant select on shop.products to reader_of_filters;
         grant select (user_id, item_id, occurred_at, kind, value) on shop.events to reader_of_filters;
-        grant select on all tables in schema dynrec_data to reader_of_filters;
         create table shop.secrets (word text);
         set role reader_of_filters;
         """

@@ -71,9 +71,9 @@ def tenant(seen: Shop) -> Iterator[Shop]:
     seen.execute(
         """
         create role tenant_of_a_test;
-        grant usage on schema shop, dynrec, dynrec_data to tenant_of_a_test;
-        grant select on all tables in schema shop, dynrec_data to tenant_of_a_test;
-        grant select on all tables in schema dynrec to tenant_of_a_test;
+        grant dynrec_reader to tenant_of_a_test;
+        grant usage on schema shop to tenant_of_a_test;
+        grant select on all tables in schema shop to tenant_of_a_test;
         alter table shop.products enable row level security;
         create policy cheap on shop.products for select to tenant_of_a_test using (price <= 6);
         set role tenant_of_a_test;

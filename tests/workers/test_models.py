@@ -80,6 +80,29 @@ def items(connection: Connection, user: str, **arguments: object) -> list[tuple[
     ).fetchall()
 
 
+@pytest.fixture
+def workers_url(shop: Connection, database_url: str) -> Iterator[str]:
+    """The database as a role that is a worker and nothing else."""
+    shop.execute("create role a_worker login password 'secret' in role dynrec_worker")
+    yield f"postgresql://a_worker:secret@{database_url.rpartition('@')[2]}"
+    shop.execute("drop role a_worker")
+
+
+def test_a_worker_needs_no_right_on_any_table(shop: Connection, settings: Settings, workers_url: str) -> None:
+    with running(settings, workers_url):
+        assert fresh(shop)
+        ((model,),) = shop.execute("select dynrec.stage_model('shop', options => '{\"promote\": true}')").fetchall()
+        until(lambda: state(shop, model) == "active")
+        shop.execute("insert into products values ('black-lamp', 'black lamp', 'lamp', 3)")
+        shop.execute("insert into clicks values ('u3', 'black-lamp', 'view', now())")
+        assert fresh(shop)
+    indexed = shop.execute("select indexed from dynrec.model_versions where state in ('active', 'standby')").fetchall()
+    assert indexed == [(True,), (True,)]
+    assert items(shop, "u3")[0][1] == model
+    with psycopg.connect(workers_url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("select * from dynrec_data.change")
+
+
 def test_from_staging_to_rollback(shop: Connection, settings: Settings, database_url: str) -> None:
     with running(settings, database_url):
         assert fresh(shop)
