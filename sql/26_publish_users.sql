@@ -139,7 +139,7 @@ as $template$ select $body$
         dynrec._age(max(c.occurred_at) over (partition by c.item_id), c.occurred_at) as age
       from (
         select u.item_id, u.event_kind as kind, u.value, least(u.occurred_at, now()) as occurred_at, case u.op when 'insert' then 1 else -1 end as sign
-        from used u where u.op <> 'refresh'
+        from used u where u.op <> 'refresh' and {counts_live}
       ) c
     ) e
     group by e.item_id

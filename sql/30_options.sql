@@ -4,12 +4,13 @@ create or replace function dynrec._option_defaults() returns jsonb
 language sql immutable
 as $$
   select '{"half_life": "30 days", "exclude_seen": true, "trending_half_life": "7 days", "retention": "365 days",
-    "item_refresh": "1 day", "train_every": null, "measure_every": "1 day", "text_search_config": "english", "max_attempts": 5}'::jsonb
+    "item_refresh": "1 day", "train_every": null, "measure_every": "1 day", "popularity_epsilon": null, "popularity_bound": 10, "text_search_config": "english", "max_attempts": 5}'::jsonb
 $$;
 comment on function dynrec._option_defaults() is
   'Internal. Every option with its default: half_life (of an interaction''s weight), exclude_seen, trending_half_life, retention (of history), '
   'item_refresh (how often a learned model reads the features of all items that move with time), train_every (null: only when asked), '
   'measure_every (how often dynrec.watch measures; null: only when asked), '
+  'popularity_epsilon (of differential privacy; null: counters are exact), popularity_bound (the weight that a user can add in a day, if they are private), '
   'text_search_config (of search), max_attempts (before a dead letter).';
 
 create or replace function dynrec._positive_interval(what text, given text, at_least interval, at_most interval) returns interval
@@ -53,6 +54,12 @@ begin
   end if;
   if merged ->> 'measure_every' is not null then
     perform dynrec._positive_interval('options.measure_every', merged ->> 'measure_every', '1 minute', '100 years');
+  end if;
+  if jsonb_typeof(merged -> 'popularity_epsilon') not in ('null', 'number') or (merged ->> 'popularity_epsilon')::numeric not between 0.001 and 100 then
+    perform dynrec._reject('options.popularity_epsilon: not a number in range', left(merged ->> 'popularity_epsilon', 200), 'Give 0.001 to 100, less is more private; null for exact counters.');
+  end if;
+  if jsonb_typeof(merged -> 'popularity_bound') <> 'number' or (merged ->> 'popularity_bound')::numeric not between 0.001 and 1000000 then
+    perform dynrec._reject('options.popularity_bound: not a number in range', left(merged ->> 'popularity_bound', 200), 'Give 0.001 to 1000000: the weight of interactions that a user can add in a day.');
   end if;
   if jsonb_typeof(merged -> 'exclude_seen') <> 'boolean' then
     perform dynrec._reject('options.exclude_seen: not a boolean', merged ->> 'exclude_seen', 'Give true or false.');

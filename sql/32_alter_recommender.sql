@@ -142,7 +142,10 @@ begin
   if users_differ or cardinality(outdated) > 0 and r.interactions is not null then
     insert into dynrec_data.task (recommender_id, action) values (r.id, 'scan_users');
   end if;
-  if users_differ or before.options ->> 'trending_half_life' <> r.options ->> 'trending_half_life' then
+  if dynrec._is_private(before) <> dynrec._is_private(r) then
+    perform dynrec._forget_popularity(r);
+  end if;
+  if users_differ or (before.options -> 'trending_half_life', before.options -> 'popularity_epsilon') is distinct from (r.options -> 'trending_half_life', r.options -> 'popularity_epsilon') then
     insert into dynrec_data.task (recommender_id, action) select r.id, 'popularity' where r.interactions is not null;
   end if;
   if before.options ->> 'text_search_config' <> r.options ->> 'text_search_config' then

@@ -67,9 +67,14 @@ language plpgsql
 set search_path from current
 as $$
 declare
+  r dynrec_data.recommender;
   counted bigint;
 begin
   perform pg_advisory_xact_lock(hashtext('dynrec.popularity'), recommender_id);
+  select x.* into strict r from dynrec_data.recommender x where x.id = _rebuild_popularity.recommender_id;
+  if dynrec._is_private(r) then
+    return dynrec._release_popularity(r);
+  end if;
   -- pending interactions are in the source already and will be added when they are published: leave them out here
   execute dynrec._render($query$
     with event as (
@@ -97,14 +102,13 @@ begin
     on conflict (recommender_id, item_id) do update set score = excluded.score, event_count = excluded.event_count,
       reference_time = excluded.reference_time, first_met_at = excluded.first_met_at, key = excluded.key, rates = excluded.rates,
       rate_keys = excluded.rate_keys
-    $query$, (select dynrec._names(r) from dynrec_data.recommender r where r.id = _rebuild_popularity.recommender_id));
+    $query$, dynrec._names(r));
   get diagnostics counted = row_count;
-  update dynrec_data.recommender r set popularity_since = clock_timestamp()
-  where r.id = _rebuild_popularity.recommender_id and r.popularity_since is null;
+  update dynrec_data.recommender x set popularity_since = clock_timestamp() where x.id = r.id and x.popularity_since is null;
   return counted;
 end
 $$;
-comment on function dynrec._rebuild_popularity(int) is 'Internal. Counts the decayed popularity of every item afresh.';
+comment on function dynrec._rebuild_popularity(int) is 'Internal. Counts the decayed popularity of every item afresh; of a recommender with private popularity, releases it if that is due.';
 
 create or replace function dynrec._run_task() returns text
 language plpgsql security definer

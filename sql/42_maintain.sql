@@ -119,6 +119,10 @@ begin
   )
   select array_agg(distinct d.recommender_id) into moving from due d;
   perform dynrec._derive_again(m) from unnest(moving) m;
+  insert into dynrec_data.task (recommender_id, action)
+  select r.id, 'popularity' from dynrec_data.recommender r
+  where dynrec._is_private(r) and r.interactions is not null and coalesce(r.popularity_released_at < now() - interval '1 day', false)
+    and not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action = 'popularity');
   perform dynrec.stage_model(r.name, options => '{"promote": true}', continue_active => a.kind = 'learned')
   from dynrec_data.recommender r join dynrec_data.model_version a on a.id = r.active_model_id
   where r.interactions is not null and not r.paused and not exists (
@@ -127,7 +131,7 @@ begin
     and r.options ->> 'train_every' is not null;
 end
 $$;
-comment on function dynrec._maintain() is 'Internal. History partitions, retention, old heartbeats, features that move with time, scheduled training. Cheap when there is nothing to do; run every few minutes.';
+comment on function dynrec._maintain() is 'Internal. History partitions, retention, old heartbeats, features that move with time, releases of private popularity, scheduled training. Cheap when there is nothing to do; run every few minutes.';
 
 create or replace function dynrec._index_work() returns table (recommender text, model_id int, relation regclass, step int, statement text)
 language sql stable security definer

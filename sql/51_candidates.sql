@@ -187,7 +187,7 @@ begin
           -- a moment before anything was counted: from what is in the source now
           select w.item_id, w.score, dynrec._popularity_key(w.score, $5, $3) from (
             select i.item_id, sum(dynrec_data.kind_weight_%1$s(i.kind, i.value) * dynrec._decay(dynrec._age($5, i.occurred_at), $3)) as score
-            from dynrec_data.interactions_all_%1$s() i where not $6 and i.occurred_at <= $5 and dynrec._age($5, i.occurred_at) < 30 * $3
+            from dynrec_data.interactions_all_%1$s() i where not $6 and $7 and i.occurred_at <= $5 and dynrec._age($5, i.occurred_at) < 30 * $3
             group by i.item_id
           ) w
         ) p
@@ -199,7 +199,7 @@ begin
       $query$, r.id, dynrec._not_excluded('p.item_id'),
       case when filter is null and not row_security_active(r.items) then format('dynrec_data.vector_known_m%s(o.item_id, $5) is not null', r.active_model_id)
         else dynrec._in_source(r, 'o.item_id', filter) end)
-      using filter_args, excluded, half_life, n, as_of, coalesce(r.popularity_since <= as_of, false);
+      using filter_args, excluded, half_life, n, as_of, coalesce(r.popularity_since <= as_of, false), not dynrec._is_private(r);
   end if;
 end
 $$;

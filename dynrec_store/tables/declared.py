@@ -58,6 +58,11 @@ recommender = Table(
         "popularity_since", TIME, comment="from then on the popularity of the past is kept; null: it was never counted"
     ),
     Column("measured_at", TIME, comment="when the watch measured it last"),
+    Column(
+        "popularity_released_at",
+        TIME,
+        comment="when its differentially private popularity was released last; null: never",
+    ),
     comment="A declared recommender: which tables and columns it watches, and its options.",
 )
 
