@@ -74,10 +74,18 @@ as $$
   select 'server', 'info', 'max_prepared_transactions is above 0: the dispatcher polls instead of being notified', 'set it to 0 unless two-phase commit is used'
   where current_setting('max_prepared_transactions') <> '0'
   union all
+  -- functions that run as their owner find pgvector there
+  select 'server', 'warning', format('everybody may create objects in schema %I, where pgvector is', n.nspname), format('revoke create on schema %I from public', n.nspname)
+  from pg_extension x join pg_namespace n on n.oid = x.extnamespace
+  where x.extname = 'vector' and has_schema_privilege('public', n.oid, 'create')
+  union all
+  select 'server', 'warning', format('role %s is missing: rights cannot be given by it', w.role), format('create role %s nologin; select dynrec._grant_rights()', w.role)
+  from (values ('dynrec_reader'), ('dynrec_writer'), ('dynrec_worker'), ('dynrec_admin')) w (role) where to_regrole(w.role) is null
+  union all
   select 'history', 'warning', format('%s rows are in the default partition of %s', s.n_live_tup, s.relname), 'is the maintenance queue served? it makes the partitions ahead: dynrec worker --queues maintenance'
   from pg_stat_all_tables s where s.schemaname = 'dynrec_data' and (s.relname like '%\_history\_default' or s.relname = 'impression_default') and s.n_live_tup > 0
 $$;
-comment on function dynrec._ailments_of_server() is 'Internal. Findings about the server and the history partitions.';
+comment on function dynrec._ailments_of_server() is 'Internal. Findings about the server, roles and rights, and the history partitions.';
 
 create or replace function dynrec.doctor() returns table (subject text, severity text, finding text, remedy text)
 language sql stable
@@ -88,5 +96,5 @@ as $$
   union all select * from dynrec._ailments_of_server()
 $$;
 comment on function dynrec.doctor() is
-  'What is wrong and what to do about it: missing triggers, lost columns, missing indexes, dead processes, dead letters, old transactions. '
+  'What is wrong and what to do about it: missing triggers, lost columns, missing indexes, dead processes, dead letters, old transactions, missing roles. '
   'severity: error (something is lost or does not move), warning, info. No row: all is well.';

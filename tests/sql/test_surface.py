@@ -90,14 +90,6 @@ def test_everything_is_described(connection: Session) -> None:
     assert internal == []
 
 
-def test_nothing_runs_as_its_owner_but_capture(shop: Shop) -> None:
-    definers = shop.execute(
-        "select distinct n.nspname, p.proname from pg_proc p join pg_namespace n on n.oid = p.pronamespace "
-        "where n.nspname in ('dynrec', 'dynrec_data') and p.prosecdef order by 2"
-    )
-    assert definers == [("dynrec_data", "capture_interactions_1"), ("dynrec_data", "capture_items_1")]
-
-
 def test_every_function_finds_its_tables_whatever_the_search_path(shop: Shop) -> None:
     """Functions without a search path of their own must name every schema, or have nothing to find."""
     shop.execute("set search_path = ''")
