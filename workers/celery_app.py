@@ -36,6 +36,7 @@ def make_app(settings: Settings) -> Celery:
     app = Celery("dynrec", broker=settings.broker_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
+        broker_connection_max_retries=None,  # for ever
         broker_connection_retry_on_startup=True,
         broker_transport=MEMORY_TRANSPORT if settings.broker_url.startswith(MEMORY) else None,
         broker_connection_timeout=2,
@@ -87,6 +88,7 @@ def send_hint(app: Celery, task: str, *arguments: str | int) -> None:
 
 def _transport_options(broker_url: str) -> dict[str, Any]:
     if broker_url.startswith(("redis", "valkey")):
-        # an unacknowledged hint comes back when the dispatcher has long sent others
-        return {"visibility_timeout": 600, "socket_connect_timeout": 2, "socket_keepalive": True}
+        # Without acknowledgements in Redis: one that fails, as Redis is away, would keep its place among the few that a
+        # worker takes at once, and a worker without places asks for nothing ever again.
+        return {"ack_emulation": False, "socket_connect_timeout": 2, "socket_keepalive": True}
     return {}  # some transports refuse options that they do not know
