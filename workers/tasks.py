@@ -5,6 +5,7 @@ from functools import partial
 
 import structlog
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from dynrec_store.exceptions import UnknownNameError
 from workers import derive, maintenance, recompute
@@ -68,4 +69,7 @@ def _work(app: Celery, context: Context, task: str, recompute_some: Recompute, r
         log.info("hint_without_recommender", reason=str(error))
         return
     if more:
-        send_hint(app, task, recommender)
+        try:
+            send_hint(app, task, recommender)
+        except OperationalError as error:  # the dispatcher sends another when the broker is back
+            log.warning("broker_away", reason=str(error))
