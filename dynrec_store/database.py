@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import LiteralString
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import scalar_row
 
 from dynrec_store.exceptions import (
@@ -28,6 +29,10 @@ _VECTOR: LiteralString = """
     from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
     where e.extname = 'vector'
 """
+
+# A server that vanished is missed after half a minute; as operating systems have it, an answer is awaited for hours.
+# The URL may say otherwise.
+_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 
 # By SQLSTATE or by how it begins; the longest match wins.
 _BY_SQLSTATE: dict[str, type[DatabaseError]] = {
@@ -96,7 +101,10 @@ def connect(
     """Open a connection. Each statement commits by itself unless `autocommit` is false."""
     with translated_errors():
         return psycopg.connect(
-            psycopg_url(url), autocommit=autocommit, application_name=application_name, client_encoding="utf8"
+            make_conninfo(**{**_KEEPALIVE, **conninfo_to_dict(psycopg_url(url))}),
+            autocommit=autocommit,
+            application_name=application_name,
+            client_encoding="utf8",
         )
 
 

@@ -62,12 +62,16 @@ def connect(url: str, *, application_name: str) -> Connection:
     """Open a connection that vectors can be sent over; each statement commits by itself.
 
     No commit waits for the disk: a crash of the server takes back a publish together with the deletion of its
-    changes, which are then in the queue again.
+    changes, which are then in the queue again. Of a client that vanished the server lets go in half a minute, with
+    the locks that it held.
     """
     connection = database.connect(url, application_name=application_name)
     try:
         with translated_errors():
-            connection.execute("set synchronous_commit = off")
+            connection.execute(
+                "set synchronous_commit = off; set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5;"
+                "set tcp_keepalives_count = 3"
+            )
         _register_vector(connection)
     except BaseException:
         connection.close()
