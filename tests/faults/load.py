@@ -1,14 +1,17 @@
 """Writers and readers that go on through outages of the database, and only through these."""
 
+import math
 import random
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import LiteralString
 
 import psycopg
 
+from tests.faults.ledger import Ledger
 from tests.property import oracle
 from tests.property.shop import Connection
 from tests.property.turmoil import Turmoil
@@ -26,6 +29,14 @@ class Load(Turmoil):
     """The turmoil of writers and readers; the workers are other processes."""
 
     up_since: float = 0.0  # seconds of the monotonic clock; infinity while the database is down
+    ledger: Ledger = field(default_factory=Ledger)
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """The database is down for the length of the block: errors of connections are none."""
+        self.up_since = math.inf
+        yield
+        self.up_since = time.monotonic()
 
     def _keep_on(self, role: Callable[[random.Random, str], None], name: str) -> None:
         while not self.stopping.is_set():
@@ -46,18 +57,30 @@ class Load(Turmoil):
     def differences(self) -> list[str]:
         """What is wrong when the processes had time to finish."""
         with psycopg.connect(self.url, autocommit=True) as connection:
-            return [*self.errors, *settled(connection)]
+            wrong = [*self.errors, *settled(connection)]
+        self.ledger.committed += self.committed
+        self.ledger.answered += self.done["read"]
+        self.ledger.lost += len(wrong)
+        return wrong
 
 
 def settled(connection: Connection) -> list[str]:
     """Wait until the processes have nothing left to do; returns what is not as computed from scratch."""
-    until(connection, _LEFT)
+    try:
+        until(connection, _LEFT)
+    except AssertionError:  # what is left is among the differences
+        return [f"not done after {PATIENCE} s", *oracle.differences(connection)]
     return list(oracle.differences(connection))
 
 
 def until(connection: Connection, question: LiteralString) -> None:
     """Wait until a question is answered with true."""
+    wait_for(lambda: connection.execute(question).fetchone() == (True,), question)
+
+
+def wait_for(condition: Callable[[], bool], what: str = "") -> None:
+    """Wait until a condition holds."""
     patience = time.monotonic() + PATIENCE
-    while connection.execute(question).fetchone() != (True,):
-        assert time.monotonic() < patience, question
+    while not condition():
+        assert time.monotonic() < patience, f"waited in vain for {PATIENCE} s: {what}"
         time.sleep(0.002)

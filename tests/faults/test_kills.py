@@ -1,31 +1,28 @@
 """Killing any process at any moment loses nothing, leaves nothing stuck, and readers notice nothing."""
 
-import math
 import random
 import time
-from contextlib import suppress
 
-import psutil
 import psycopg
 import pytest
 
-from dynrec_store import postmaster
 from dynrec_store.embedded import EmbeddedPostgres
 from tests.faults.load import Load, until
 from tests.faults.nursery import Nursery
+from tests.faults.server import kill_server
 from tests.property.shop import Connection
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 
-def test_workers_and_dispatchers_are_killed(database_url: str, nursery: Nursery, seed: int) -> None:
-    dice = random.Random(seed)
+def test_workers_and_dispatchers_are_killed(nursery: Nursery, load: Load, rounds: int) -> None:
+    dice = random.Random(load.seed)
     processes = {nursery.start(role): role for role in nursery.roles}
-    load = Load(database_url, seed)
-    with load.going_on(writers=2, readers=1), psycopg.connect(database_url, autocommit=True) as connection:
-        for _ in range(10):
+    with load.going_on(writers=2, readers=1), psycopg.connect(load.url, autocommit=True) as connection:
+        for _ in range(10 * rounds):
             time.sleep(dice.uniform(0.2, 2))
             kill_one(connection, dice, nursery, processes)
+            load.ledger.inflict("worker or dispatcher killed")
     assert load.differences() == []
     assert nursery.complaints() == ""
 
@@ -41,30 +38,17 @@ def kill_one(connection: Connection, dice: random.Random, nursery: Nursery, proc
     processes[nursery.start(role)] = role
 
 
-def test_the_database_is_killed(
-    durable_server: EmbeddedPostgres, database_url: str, nursery: Nursery, seed: int
-) -> None:
-    dice = random.Random(seed)
+def test_the_database_is_killed(durable_server: EmbeddedPostgres, nursery: Nursery, load: Load, rounds: int) -> None:
+    dice = random.Random(load.seed)
     for role in nursery.roles:
         nursery.start(role)
-    load = Load(database_url, seed)
     with load.going_on(writers=2, readers=1):
-        for _ in range(3):
+        for _ in range(3 * rounds):
             time.sleep(dice.uniform(1, 4))
-            load.up_since = math.inf
-            kill_server(durable_server)
-            time.sleep(dice.uniform(0, 1))
-            durable_server.start()
-            load.up_since = time.monotonic()
+            with load.outage():
+                kill_server(durable_server)
+                load.ledger.inflict("database killed")
+                time.sleep(dice.uniform(0, 1))
+                durable_server.start()
     assert load.differences() == []
     assert nursery.complaints() == ""
-
-
-def kill_server(server: EmbeddedPostgres) -> None:
-    """End the server with all its processes as a power cut would."""
-    running = postmaster.running(server.pgdata)
-    assert running is not None
-    parent = psutil.Process(running.pid)
-    for process in [parent, *parent.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):  # the others end by themselves once the first is gone
-            process.kill()

@@ -34,6 +34,7 @@ class Turmoil:
     seed: int
     only: Sequence[Action] = ()  # what writers do; nothing here: everything
     done: Counter[str] = field(default_factory=Counter)
+    committed: int = 0  # statements of writers whose commit was answered
     errors: list[str] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -91,13 +92,16 @@ class Turmoil:
         """Up to four statements, of which some or all may be taken back."""
         writer = Writer(connection, dice, self.only)
         connection.isolation_level = dice.choice(LEVELS)
-        taken_back = dice.random() < 0.1
+        taken_back, kept = dice.random() < 0.1, 0
         with connection.transaction(force_rollback=taken_back):
             for _ in range(dice.randint(1, 4)):
-                with connection.transaction(force_rollback=dice.random() < 0.1):
+                undone = dice.random() < 0.1
+                with connection.transaction(force_rollback=undone):
                     self.done[writer.act()] += 1
+                kept += not undone
                 time.sleep(dice.choice([0, 0, 0.001, 0.01]))
         self.done["rollback"] += taken_back
+        self.committed += 0 if taken_back else kept
 
     def _work(self, dice: random.Random, name: str) -> None:
         with queue.connect(self.url, application_name=name) as connection:
