@@ -101,7 +101,7 @@ def connect(
     """Open a connection. Each statement commits by itself unless `autocommit` is false."""
     with translated_errors():
         return psycopg.connect(
-            make_conninfo(**{**_KEEPALIVE, **conninfo_to_dict(psycopg_url(url))}),
+            make_conninfo("", **{**_KEEPALIVE, **conninfo_to_dict(psycopg_url(url))}),
             autocommit=autocommit,
             application_name=application_name,
             client_encoding="utf8",
