@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from workers.encoders import Encoder
-from workers.exceptions import DeviceFault, EncodingFailed, ModelUnavailable
+from workers.encoders import Encoder, Vectors
+from workers.exceptions import DeviceFault, DimensionMismatch, EncodingFailed, ModelUnavailable
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def encode_each(encoder: Encoder, texts: Sequence[str]) -> Encoded:
     if not texts:
         return Encoded()
     try:
-        return Encoded(dict(zip(texts, encoder.encode(texts), strict=True)), calls=1)
+        return Encoded(dict(zip(texts, _encode(encoder, texts), strict=True)), calls=1)
     except (DeviceFault, ModelUnavailable):
         raise
     except EncodingFailed as failure:
@@ -45,7 +45,19 @@ def encode_each(encoder: Encoder, texts: Sequence[str]) -> Encoded:
         errors = dict.fromkeys(bad, f"encoder {encoder.name!r} gave no finite vector for this text")
         return Encoded(errors=errors, calls=1) | encode_each(encoder, good)
     except Exception as failure:  # noqa: BLE001  models fail in ways of their own
+        if len(texts) == 1 and isinstance(failure, MemoryError):
+            raise DeviceFault(f"too little memory for one text of encoder {encoder.name!r}") from failure
         if len(texts) == 1:
             return Encoded(errors={texts[0]: f"{type(failure).__name__}: {failure}"}, calls=1)
         half = len(texts) // 2
         return Encoded(calls=1) | encode_each(encoder, texts[:half]) | encode_each(encoder, texts[half:])
+
+
+def _encode(encoder: Encoder, texts: Sequence[str]) -> Vectors:
+    vectors = encoder.encode(texts)
+    if vectors.shape != (len(texts), encoder.dimension):
+        raise DimensionMismatch(
+            f"encoder {encoder.name!r} of dimension {encoder.dimension} gave an array of shape {vectors.shape} "
+            f"for {len(texts)} texts: its model is not the one that was registered, or damaged"
+        )
+    return vectors
