@@ -26,7 +26,7 @@ MAINTAIN: Final = "dynrec.maintain"
 
 QUEUE_OF: Final = {RECOMPUTE_ITEMS: ENCODE, RECOMPUTE_DERIVED: ENCODE, TRAIN_MODEL: TRAIN}  # others: maintenance
 
-HINT_SECONDS = 10.0  # a hint that nobody took for so long is forgotten; clocks may differ by less than this
+HINT_SECONDS = 86_400.0  # a hint that nobody took for so long is forgotten; clocks may differ by less than this
 MEMORY: Final = "memory://"
 MEMORY_TRANSPORT: Final = "workers.memory:Transport"
 

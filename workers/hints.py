@@ -7,7 +7,7 @@ from dynrec_store.queue import Pending
 
 ENTITIES = 250  # for one hint: a worker is done with fewer before a second one would be of help
 SOONEST = 0.02  # seconds between hints for the same work
-LATEST = 0.2  # seconds; reached when nobody takes the hints
+LATEST = 2.0  # seconds; reached when nobody takes the hints, which wait for who comes
 LEASES_DOUBTED = 1.0  # seconds after which leases without end no longer hold a hint back: their worker may be dead
 
 
