@@ -26,16 +26,23 @@ as $$
       c.content_hash as old_hash, c.features as old_features, c.valid_from as old_content_from, c.created_at as old_content_made,
       v.embedding as old_embedding, v.valid_from as old_from, v.created_at as old_made,
       -- a version begins after the one before it, also where transactions commit in another order than they captured
-      coalesce(c.valid_from + interval '1 microsecond', (select max(h.valid_to) from dynrec_data.item_content_history h
-        where h.recommender_id = {id} and h.item_id = r.item_id)) as content_after,
-      coalesce(v.valid_from + interval '1 microsecond', (select max(h.valid_to) from dynrec_data.item_vector_history h
-        where h.model_id = {content_model} and h.item_id = r.item_id)) as vector_after,
+      coalesce(c.valid_from + interval '1 microsecond', last_content.valid_to) as content_after,
+      coalesce(v.valid_from + interval '1 microsecond', last_vector.valid_to) as vector_after,
       case when r.content is null then 'removed' when known.embedding is null then 'requeued'
         when v.embedding = known.embedding then 'unchanged' else 'published' end as outcome,
-      clock_timestamp() as made_at
+      -- and is learnt after it, also where the clock was set back
+      greatest(clock_timestamp(), c.created_at, v.created_at, last_content.replaced_at, last_vector.replaced_at) as made_at
     from read r
     left join dynrec_data.item_content c on c.recommender_id = {id} and c.item_id = r.item_id
     left join dynrec_data.item_vector_{content_model} v on v.item_id = r.item_id
+    left join lateral (
+      select h.valid_to, h.replaced_at from dynrec_data.item_content_history h
+      where c.item_id is null and h.recommender_id = {id} and h.item_id = r.item_id order by h.valid_to desc limit 1
+    ) last_content on true
+    left join lateral (
+      select h.valid_to, h.replaced_at from dynrec_data.item_vector_history h
+      where v.item_id is null and h.model_id = {content_model} and h.item_id = r.item_id order by h.valid_to desc limit 1
+    ) last_vector on true
     left join encoded e on e.content_hash = r.content_hash
     left join lateral (
       select coalesce(

@@ -69,7 +69,7 @@ as $template$ select $body$
     ) w join dynrec_data.item_vector_{model} v on v.item_id = w.item_id
     group by w.user_id, w.slot
   ), made_{model} as materialized (
-    select c.*, clock_timestamp() as made_at, array(
+    select c.*, greatest(clock_timestamp(), c.created_at) as made_at, array(
       select coalesce(m.total, dynrec._zero({dimension})) + case when c.afresh then dynrec._zero({dimension})
         else dynrec._flush(dynrec._scale(c.state[h.slot], dynrec._decay(dynrec._age(c.new_reference, c.reference_time), h.seconds))) end
       from unnest({half_lives}) with ordinality as h (seconds, slot)

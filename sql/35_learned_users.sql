@@ -41,7 +41,7 @@ as $template$ select $body$
     from met_{model} m join dynrec_data.item_vector_{model} v on v.item_id = m.item_id
     group by m.user_id, m.slot
   ), made_{model} as materialized (
-    select c.*, clock_timestamp() as made_at, '{}'::double precision[] as new_half_lives, array(
+    select c.*, greatest(clock_timestamp(), c.created_at) as made_at, '{}'::double precision[] as new_half_lives, array(
       select coalesce(m.total, dynrec._zero(h.size)) + case when c.afresh then dynrec._zero(h.size)
         else dynrec._flush(dynrec._scale(c.state[h.slot], dynrec._power(h.decay, c.turns))) end
       from unnest({decays}, {sizes}) with ordinality as h (decay, size, slot) left join moved_{model} m on m.user_id = c.user_id and m.slot = h.slot

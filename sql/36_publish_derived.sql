@@ -20,12 +20,16 @@ as $$
     from unnest(item_ids, embeddings) with ordinality as g (item_id, embedding, position) join held h using (item_id)
   ), judged as materialized (
     select g.*, v.embedding as old_embedding, v.contexts as old_contexts, v.valid_from as old_from, v.created_at as old_made,
-      coalesce(v.valid_from + interval '1 microsecond', (select max(h.valid_to) from dynrec_data.item_vector_history h
-        where h.model_id = {model} and h.item_id = g.item_id)) as vector_after,
+      coalesce(v.valid_from + interval '1 microsecond', last.valid_to) as vector_after,
       case when g.embedding is null then 'removed'
         when e.same and c.same then 'unchanged' else 'published' end as outcome, c.same as same_contexts,
-      clock_timestamp() as made_at
+      -- learnt after the one before it, also where the clock was set back
+      greatest(clock_timestamp(), v.created_at, last.replaced_at) as made_at
     from given g left join dynrec_data.item_vector_{model} v on v.item_id = g.item_id
+    left join lateral (
+      select h.valid_to, h.replaced_at from dynrec_data.item_vector_history h
+      where v.item_id is null and h.model_id = {model} and h.item_id = g.item_id order by h.valid_to desc limit 1
+    ) last on true
     -- the same rows give the same vectors up to rounding, whatever else is in the batch
     cross join lateral (select coalesce(dynrec._equal_sums(array[v.embedding], array[g.embedding]), false) as same) e
     cross join lateral (select case when g.contexts is null then e.same else coalesce(dynrec._equal_sums(v.contexts, g.contexts), false) end as same) c
