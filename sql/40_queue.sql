@@ -147,7 +147,9 @@ set search_path from current
 as $$
   with due as materialized (
     select r.recommender_id, r.kind, r.entity, r.attempts from dynrec_data.retry r
-    where r.not_before <= clock_timestamp() order by r.not_before limit 1000 for update skip locked
+    -- nobody waits for longer than 10 minutes, unless the clock was set back
+    where r.not_before <= clock_timestamp() or r.not_before > clock_timestamp() + interval '10 minutes' and r.not_before < 'infinity'
+    order by r.not_before limit 1000 for update skip locked
   ), looked_at as (
     update dynrec_data.retry r set not_before = 'infinity'
     from due d where r.recommender_id = d.recommender_id and r.kind = d.kind and r.entity = d.entity
@@ -176,7 +178,8 @@ begin
   for expired in
     select l.ctid, l.recommender_id, l.kind, l.entity, l.attempts, l.change_ids, (r.options ->> 'max_attempts')::int as max_attempts
     from dynrec_data.lease l join dynrec_data.recommender r on r.id = l.recommender_id
-    where l.deadline < clock_timestamp()
+    -- or claimed so far in the future that the clock must have been set back
+    where l.deadline < clock_timestamp() or l.claimed_at - (l.deadline - l.claimed_at) > clock_timestamp()
     order by l.recommender_id, l.kind, l.entity for update of l skip locked
   loop
     ended := ended || expired.ctid;
