@@ -52,6 +52,7 @@ class Load(Turmoil):
 
     def _give_up(self, name: str) -> None:
         self.errors.append(f"{name}: {traceback.format_exc()}")
+        print(self.errors[-1])  # noqa: T201  should the test end before it looks
         self.stopping.set()
 
     def differences(self) -> list[str]:

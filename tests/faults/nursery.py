@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from dynrec_store.logs import configure_logging
@@ -28,7 +28,13 @@ class Nursery:
     broker between them, one of the two.
     """
 
-    def __init__(self, database_url: str, folder: Path, broker_url: str | None) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        folder: Path,
+        broker_url: str | None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.roles = ["both", "both"] if broker_url is None else ["worker", "worker", "dispatcher", "dispatcher"]
         self.log = folder / "processes.log"
         self._alive: set[int] = set()
@@ -39,7 +45,7 @@ class Nursery:
             "SWEEP_SECONDS": "0.5",
             "LOG_FORMAT": "json",
         }
-        self._environment = os.environ | {f"DYNREC_{name}": value for name, value in settings.items()}
+        self._environment = os.environ | {f"DYNREC_{name}": value for name, value in settings.items()} | environment
 
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:

@@ -19,6 +19,8 @@ def kill_cluster(pgdata: Path) -> None:
     running = postmaster.running(pgdata)
     assert running is not None
     parent = psutil.Process(running.pid)
-    for process in [parent, *parent.children(recursive=True)]:
+    processes = [parent, *parent.children(recursive=True)]
+    for process in processes:
         with suppress(psutil.NoSuchProcess):  # the others end by themselves once the first is gone
             process.kill()
+    psutil.wait_procs(processes)

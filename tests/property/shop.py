@@ -113,7 +113,7 @@ class Writer:
     def act(self) -> str:
         """One random statement; returns its name."""
         choice = self.only or list(ACTIONS)
-        action = self.random.choices(choice, [ACTIONS[action] for action in choice])[0]
+        action = self.random.choices(choice, [ACTIONS.get(action, OWN) for action in choice])[0]
         action(self)
         return action.__name__
 
@@ -270,5 +270,7 @@ ACTIONS: dict[Action, int] = {
     refresh: 2,
     refresh_all: 1,
 }
+
+OWN = 30  # the weight of a test's own actions
 
 OF_EVENTS = [insert_events, update_event, note_events, delete_event, forget_user]
