@@ -44,7 +44,7 @@ def encode_each(encoder: Encoder, texts: Sequence[str]) -> Encoded:
         good = [text for text in texts if text not in bad]
         errors = dict.fromkeys(bad, f"encoder {encoder.name!r} gave no finite vector for this text")
         return Encoded(errors=errors, calls=1) | encode_each(encoder, good)
-    except Exception as failure:  # noqa: BLE001  models fail in ways of their own
+    except Exception as failure:  # models fail in ways of their own
         if len(texts) == 1 and isinstance(failure, MemoryError):
             raise DeviceFault(f"too little memory for one text of encoder {encoder.name!r}") from failure
         if len(texts) == 1:
