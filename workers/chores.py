@@ -13,6 +13,7 @@ BEAT_SECONDS = 5.0
 MAINTAIN_SECONDS = 300.0
 MODELS_SECONDS = 2.0  # between looks for models that wait for their training, or for the end of their backfill
 INDEX_SECONDS = 3.0  # after items changed: their index may need building
+INDEX_AGAIN_SECONDS = 10.0  # however little changes: a build may have failed, or its worker ended
 DUE_SECONDS = 1.0  # between looks at when the next lease or retry is due
 AGAIN_SECONDS = 1.0  # when the broker was away
 SOONEST = 0.05  # seconds; between two sweeps
@@ -69,4 +70,4 @@ class Chores:
         return MODELS_SECONDS
 
     def _build_indexes(self, _: Connection) -> float:
-        return math.inf if self._sender.send(RUN_TASKS) else AGAIN_SECONDS
+        return INDEX_AGAIN_SECONDS if self._sender.send(RUN_TASKS) else AGAIN_SECONDS
