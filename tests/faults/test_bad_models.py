@@ -21,8 +21,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 Mood = Callable[["Moody", Sequence[str]], Vectors]
 
-FAILED = "select exists (select from dynrec.failures where attempts = {})"
-
 
 class Moody:
     """The hashing encoder, unless it is in some mood."""
@@ -65,7 +63,7 @@ def gives_too_many(model: Moody, texts: Sequence[str]) -> Vectors:
 
 
 def lacks_memory(_: Moody, texts: Sequence[str]) -> Vectors:
-    raise MemoryError
+    raise MemoryError(f"for {len(texts)} texts")
 
 
 OF_ROWS = [raises, gives_nan]

@@ -1,13 +1,14 @@
 """A process that is stopped, not killed, comes back with what it knew."""
 
 import os
+import random
 import signal
 import time
 
 import psycopg
 import pytest
 
-from tests.faults.load import settled, until
+from tests.faults.load import Load, settled, until
 from tests.faults.nursery import Nursery
 from tests.property.shop import Connection
 
@@ -31,6 +32,24 @@ def test_a_worker_that_slept_past_its_lease_is_superseded(database_url: str, nur
         nursery.kill(other)
         connection.execute("update item set title = 'alone again' where id % 5 = 0")
         assert settled(connection) == []
+    assert nursery.complaints() == ""
+
+
+@pytest.mark.parametrize("broker_url", ["redis"], indirect=True)
+def test_any_process_may_be_frozen_for_a_while(nursery: Nursery, load: Load, rounds: int) -> None:
+    dice = random.Random(load.seed)
+    processes = [nursery.start(role) for role in nursery.roles]
+    with load.going_on(writers=2, readers=1), psycopg.connect(load.url, autocommit=True) as connection:
+        for _ in range(4 * rounds):
+            until(connection, "select exists (select from dynrec_data.lease)")
+            frozen = dice.sample(processes, dice.choice([1, 2]))
+            for process in frozen:
+                os.kill(process, signal.SIGSTOP)
+                load.ledger.inflict("process frozen")
+            time.sleep(dice.choice([0.5, 3]))  # a lease lasts 2 seconds
+            for process in frozen:
+                os.kill(process, signal.SIGCONT)
+    assert load.differences() == []
     assert nursery.complaints() == ""
 
 

@@ -35,7 +35,7 @@ _BROKEN_CHAINS = """
       select *, lag(valid_to) over w as previous_to, lag(replaced_at) over w as previous_replaced
       from version window w as (partition by what, entity order by valid_from, valid_to)
     )
-    select * from chained
+    select chained::text from chained
     where valid_from >= valid_to or created_at > replaced_at
       or previous_to > valid_from or previous_replaced > created_at
 """
@@ -204,5 +204,5 @@ def _popularity_differences(connection: Connection) -> Iterator[str]:
 def _history_differences(connection: Connection) -> Iterator[str]:
     """Versions of an entity follow one another without overlap, in the world's time and in the system's."""
     rows = connection.execute(_BROKEN_CHAINS).fetchall()
-    for row in rows:
-        yield "history: " + " ".join(map(str, row))
+    for (row,) in rows:
+        yield f"history: {row}"
