@@ -45,7 +45,8 @@ class Nursery:
             "SWEEP_SECONDS": "0.5",
             "LOG_FORMAT": "json",
         }
-        self._environment = os.environ | {f"DYNREC_{name}": value for name, value in settings.items()} | environment
+        own = {f"DYNREC_{name}": value for name, value in settings.items()}
+        self._environment = {**os.environ, **own, **environment}
 
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:

@@ -1,6 +1,7 @@
 """Hints may come twice, out of order, invented and malformed: they only ever say that it is worth looking."""
 
 import random
+from collections.abc import Sequence
 
 import psutil
 import psycopg
@@ -25,7 +26,7 @@ from workers.celery_app import (
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
-Hint = tuple[str, list[object]]
+Hint = tuple[str, Sequence[object]]
 
 OF_RECOMMENDERS = [RECOMPUTE_ITEMS, RECOMPUTE_DERIVED, RECOMPUTE_USERS]
 VALID: list[Hint] = [(RUN_TASKS, []), (MAINTAIN, []), *((task, [shop.NAME]) for task in OF_RECOMMENDERS)]
