@@ -1,4 +1,4 @@
-"""A clock of its own for some processes, which can be set while they run."""
+"""Clocks that are wrong, of some processes."""
 
 from pathlib import Path
 
@@ -7,26 +7,33 @@ import pytest
 HOUR = 3600  # seconds
 
 
+def library() -> str:
+    """What gives a process a clock of its own, loaded before everything else."""
+    found = next(Path("/usr/lib").glob("**/faketime/libfaketime.so.1"), None)
+    if found is None:
+        pytest.skip("libfaketime is not installed: no clock was set")
+    return str(found)
+
+
+def ahead(seconds: int) -> dict[str, str]:
+    """The environment of a process whose clock is so far ahead from its start on."""
+    return {"LD_PRELOAD": library(), "FAKETIME": f"{seconds:+d}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
 class Clock:
-    """The environment of the processes that go by it; `set` says how many seconds it is ahead of the true one."""
+    """A clock that can be set while processes go by it: not for those whose signal handlers ask for the time."""
 
     def __init__(self, folder: Path) -> None:
-        library = next(Path("/usr/lib").glob("**/faketime/libfaketime.so.1"), None)
-        if library is None:
-            pytest.skip("libfaketime is not installed: clocks were not set")
         self._file = folder / "clock"
-        self.set(0)
-        self._file.chmod(0o644)
         self.environment = {
-            "LD_PRELOAD": str(library),
+            "LD_PRELOAD": library(),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # that one is never set
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
 
     def set(self, seconds: int) -> None:
-        """Set it, at once for everybody who goes by it."""
+        """Set it so far ahead of the true time, at once for everybody who goes by it."""
         fresh = self._file.with_suffix(".new")
         fresh.write_text(f"{seconds:+d}\n")
-        fresh.chmod(0o644)
         fresh.rename(self._file)

@@ -11,7 +11,7 @@ import pytest
 
 from dynrec_store.embedded import EmbeddedPostgres
 from tests.faults.broker import Redis
-from tests.faults.clock import HOUR, Clock
+from tests.faults.clock import HOUR, Clock, ahead
 from tests.faults.conftest import DURABLE, declared_shop
 from tests.faults.ledger import Ledger
 from tests.faults.load import Load, until
@@ -63,36 +63,25 @@ def test_the_database_has_its_clock_set(
     rounds: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    dice, folder = random.Random(seed), open_folder / "timeless"
-    folder.mkdir()
-    clock = Clock(folder)
-
-    def start() -> None:
-        with monkeypatch.context() as patch:
-            for name, value in clock.environment.items():
-                patch.setenv(name, value)
-            server.start()
-
-    server = EmbeddedPostgres(folder / "server", package=postgres_package, settings=DURABLE)
+    dice = random.Random(seed)
+    server = EmbeddedPostgres(open_folder / "timeless", package=postgres_package, settings=DURABLE)
     with stopping(server):
-        start()
+        server.start()
         load = Load(declared_shop(server, "clock"), seed, ACTIONS, ledger=ledger)
         with Nursery(load.url, tmp_path, None) as nursery:
             processes = [nursery.start(role) for role in nursery.roles]
             with load.going_on(writers=2, readers=1):
-                for _ in range(2 * rounds):
-                    time.sleep(dice.uniform(0.5, 1.5))
-                    ledger.inflict("clock of the database set forward")
-                    clock.set(3 * HOUR)
-                    time.sleep(dice.uniform(0.5, 1.5))
+                for hours in [3, 0] * rounds:
+                    time.sleep(dice.uniform(1, 2))
                     with psycopg.connect(load.url, autocommit=True) as connection:
                         until(connection, "select exists (select from dynrec_data.lease)")
                     nursery.kill(processes.pop(0))
-                    with load.outage():
+                    ledger.inflict(f"clock of the database set {'forward' if hours else 'back'}")
+                    with load.outage(), monkeypatch.context() as patch:
                         kill_server(server)
-                        ledger.inflict("clock of the database set back")
-                        clock.set(0)
-                        start()
+                        for name, value in ahead(hours * HOUR).items():
+                            patch.setenv(name, value)
+                        server.start()
                     processes.append(nursery.start("both"))
             assert load.differences() == []
             assert nursery.complaints() == ""
