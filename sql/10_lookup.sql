@@ -1,5 +1,10 @@
 -- Finding a recommender by name, or saying which ones exist.
 
+create or replace function dynrec._quoted(given text) returns text
+language sql immutable parallel safe
+as $$ select coalesce(quote_literal(case when length(given) > 200 then left(given, 200) || '…' else given end), 'null') $$;
+comment on function dynrec._quoted(text) is 'Internal. A value as errors show it: quoted, and its first 200 characters where it is longer.';
+
 create or replace function dynrec._recommender(name text) returns dynrec_data.recommender
 language plpgsql stable
 set search_path from current
@@ -9,7 +14,7 @@ declare
 begin
   select r.* into found_row from dynrec_data.recommender r where r.name = _recommender.name;
   if not found then
-    raise exception 'no recommender named %', coalesce(quote_literal(name), 'null')
+    raise exception 'no recommender named %', dynrec._quoted(name)
       using errcode = 'undefined_object',
         hint = coalesce(
           'Declared are: ' || (select string_agg(quote_literal(r.name), ', ' order by r.name) from dynrec_data.recommender r) || '.',
@@ -26,7 +31,7 @@ language plpgsql immutable parallel safe
 set search_path from current
 as $$
 begin
-  raise exception '%: %', what, coalesce(quote_literal(given), 'null')
+  raise exception '%: %', what, dynrec._quoted(given)
     using errcode = 'invalid_parameter_value', hint = remedy;
 end
 $$;

@@ -17,7 +17,7 @@ exception
   when insufficient_privilege or query_canceled then
     raise;
   when others then
-    raise exception 'filter is not a predicate over %: %', r.items, quote_literal(filter)
+    raise exception 'filter is not a predicate over %: %', r.items, dynrec._quoted(filter)
       using errcode = 'invalid_parameter_value', detail = sqlerrm,
         hint = 'Write a boolean expression over its columns; bind values as args ->> ''name'' with filter_args. Columns: ' || (
           select string_agg(a.attname, ', ' order by a.attnum) from pg_attribute a where a.attrelid = r.items and a.attnum > 0 and not a.attisdropped) || '.';

@@ -14,7 +14,7 @@ declare
 begin
   select x.* into e from dynrec_data.experiment x where x.recommender_id = r.id and x.name = _experiment.name;
   if not found then
-    raise exception 'recommender % has no experiment named %', quote_literal(r.name), coalesce(quote_literal(name), 'null')
+    raise exception 'recommender % has no experiment named %', quote_literal(r.name), dynrec._quoted(name)
       using errcode = 'undefined_object',
         hint = coalesce(
           'There are: ' || (select string_agg(quote_literal(x.name), ', ' order by x.name) from dynrec_data.experiment x where x.recommender_id = r.id) || '.',

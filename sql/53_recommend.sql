@@ -188,7 +188,7 @@ begin
     execute format('select exists (select from dynrec_data.source_items_%s(array[$1]))', r.id) into present using item_id;
   end if;
   if not present then
-    raise exception 'recommender % has no item %', quote_literal(r.name), quote_literal(item_id)
+    raise exception 'recommender % has no item %', quote_literal(r.name), dynrec._quoted(item_id)
       using errcode = 'no_data_found', hint = format('Give a key that is in %s.%s%s.', r.items, r.item_key,
         case when as_of is null then '' else ' and had a vector at ' || as_of end);
   end if;

@@ -76,7 +76,7 @@ begin
     perform dynrec._reject('item without a user_count', wrong.item_id, 'Give one of user_counts for each of item_ids.');
   end if;
   perform dynrec._reject('user_count is out of range', wrong.user_count::text,
-    format('The count of item %s must be from 0 to the number of users%s.', coalesce(quote_literal(wrong.item_id), 'null'), ', ' || users));
+    format('The count of item %s must be from 0 to the number of users%s.', dynrec._quoted(wrong.item_id), ', ' || users));
 end
 $$;
 comment on function dynrec._check_user_counts(text[], bigint[], bigint) is
