@@ -51,12 +51,30 @@ end
 $$;
 comment on function dynrec._check_k(int) is 'Internal. k itself, or an error unless 1 <= k <= 10000.';
 
+create or replace function dynrec._longest_key() returns int
+language sql immutable parallel safe
+as $$ select 2600 $$;
+comment on function dynrec._longest_key() is
+  'Internal. The most bytes of a key: an index entry has room for 2704, and the widest index has other columns beside the key.';
+
 create or replace function dynrec._is_key(value text, type text) returns boolean
 language sql stable
 set search_path from current
-as $$ select value is not null and pg_catalog.pg_input_is_valid(value, type) $$;
+as $$ select value is not null and octet_length(value) <= dynrec._longest_key() and pg_catalog.pg_input_is_valid(value, type) $$;
 comment on function dynrec._is_key(text, text) is
   'Internal. Whether a text can be a key of that type: a value that cannot is an unknown key, not an error.';
+
+create or replace function dynrec._check_length(what text, key text) returns void
+language plpgsql immutable parallel safe
+set search_path from current
+as $$
+begin
+  if octet_length(key) > dynrec._longest_key() then
+    perform dynrec._reject(format('%s is too long, with %s bytes', what, octet_length(key)), key, format('Keys and names have at most %s bytes.', dynrec._longest_key()));
+  end if;
+end
+$$;
+comment on function dynrec._check_length(text, text) is 'Internal. An error that says how long a key or name is unless it fits into an index.';
 
 create or replace function dynrec._as_key(value text, type text) returns text
 language plpgsql stable

@@ -137,6 +137,13 @@ set search_path from current
 as $$ select pg_notify('dynrec_wake', '') where current_setting('max_prepared_transactions') = '0' $$;
 comment on function dynrec._notify_wake() is 'Internal. Wakes a sleeping dispatcher when the transaction commits.';
 
+create or replace function dynrec._fits(key text, type text) returns text
+language sql immutable
+set search_path from current
+as $$ select case when type = 'text' then format('octet_length(%s) <= %s', key, dynrec._longest_key()) else 'true' end $$;
+comment on function dynrec._fits(text, text) is
+  'Internal. The condition in generated code that the key of an expression fits into an index: a longer one would make the application''s write fail.';
+
 create or replace function dynrec._names(r dynrec_data.recommender) returns jsonb
 language sql stable
 set search_path from current
@@ -151,6 +158,11 @@ as $$
     'items', dynrec._qualified(r.items),
     'key', quote_ident(r.item_key),
     'key_type', r.item_key_type,
+    'fitting_key', dynrec._fits(format('i.%I::text', r.item_key), r.item_key_type),
+    'fitting_new', dynrec._fits(format('n.%I::text', r.item_key), r.item_key_type),
+    'fitting_old', dynrec._fits(format('o.%I::text', r.item_key), r.item_key_type),
+    'fitting_either', dynrec._fits(format('coalesce(o.%1$I, n.%1$I)::text', r.item_key), r.item_key_type),
+    'fitting_entity', dynrec._fits('k.entity', r.item_key_type),
     'watched_old', w.watched_old,
     'watched_new', w.watched_new,
     'watched_before', w.watched_before,
@@ -171,8 +183,11 @@ as $$
   ) || case when r.interactions is null then '{}' else jsonb_build_object(
     'interactions', dynrec._qualified(r.interactions),
     'user', quote_ident(r.user_column),
-    'known_user', dynrec._known_user(r, format('e.%I::text', r.user_column)),
-    'known_entity', dynrec._known_user(r, 'd.entity'),
+    -- who and what an interaction must be of, to be read and captured
+    'known_user', concat_ws(' and ', dynrec._fits(format('e.%I::text', r.user_column), r.user_key_type),
+      dynrec._fits(format('e.%I::text', r.item_column), r.item_ref_type), dynrec._known_user(r, format('e.%I::text', r.user_column))),
+    'known_entity', concat_ws(' and ', dynrec._fits('d.entity', r.user_key_type), dynrec._fits('d.item_id', r.item_ref_type),
+      dynrec._known_user(r, 'd.entity')),
     'known_holder', dynrec._known_user(r, 'h.user_id'),
     'user_type', r.user_key_type,
     'item', quote_ident(r.item_column),

@@ -12,22 +12,22 @@ begin
     insert into dynrec_data.change (recommender_id, kind, entity, op)
     select distinct {id}, 'item', k.entity, 'refresh'
     from (values (case when tg_op <> 'INSERT' then old.{key}::text end), (case when tg_op <> 'DELETE' then new.{key}::text end)) as k (entity)
-    where k.entity is not null
+    where k.entity is not null and {fitting_entity}
       and (tg_op <> 'UPDATE' or old.{key} <> new.{key}
         or row({watched_before})::record operator(pg_catalog.*<>) row({watched_after})::record);
   elsif tg_op = 'INSERT' then
     insert into dynrec_data.change (recommender_id, kind, entity, op)
-    select {id}, 'item', n.{key}::text, 'refresh' from new_rows n;
+    select {id}, 'item', n.{key}::text, 'refresh' from new_rows n where {fitting_new};
   elsif tg_op = 'DELETE' then
     insert into dynrec_data.change (recommender_id, kind, entity, op)
-    select {id}, 'item', o.{key}::text, 'refresh' from old_rows o;
+    select {id}, 'item', o.{key}::text, 'refresh' from old_rows o where {fitting_old};
   elsif tg_op = 'UPDATE' then
     insert into dynrec_data.change (recommender_id, kind, entity, op)
     -- a full join: the plan of an inner join would outlive the row counts it was made for; it gives each key once
     select {id}, 'item', coalesce(o.{key}, n.{key})::text, 'refresh'
     from old_rows o full join new_rows n on n.{key} = o.{key}
-    where o.{key} is null or n.{key} is null
-      or row({watched_old})::record operator(pg_catalog.*<>) row({watched_new})::record;
+    where {fitting_either} and (o.{key} is null or n.{key} is null
+      or row({watched_old})::record operator(pg_catalog.*<>) row({watched_new})::record);
   else
     insert into dynrec_data.task (recommender_id, action)
     select {id}, a.action from (values (1, 'scan_items'), (2, 'scan_users')) a (position, action)

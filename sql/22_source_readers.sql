@@ -12,7 +12,7 @@ as $$
 $$;
 create or replace function dynrec_data.source_keys_{id}() returns setof text
 language sql stable
-as $$ select i.{key}::text from {items} i $$;
+as $$ select i.{key}::text from {items} i where {fitting_key} $$;
 $body$ $template$;
 comment on function dynrec._item_reader() is
   'Internal. Template: the rows of the item source by key, as the text to encode, the features and an adopted vector; and all keys.';

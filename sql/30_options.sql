@@ -93,6 +93,7 @@ begin
     perform dynrec._reject('kinds: given without a kind_column', given::text, 'Name the column that holds the kind, or use "*" for all interactions.');
   end if;
   for entry in select * from jsonb_each('{"*": {}}'::jsonb || coalesce(given, '{}')) loop
+    perform dynrec._check_length('kinds: a name', entry.key);
     if jsonb_typeof(entry.value) <> 'object' then
       perform dynrec._reject(format('kinds.%s: not a JSON object', entry.key), entry.value::text, 'Give for example {"weight": 1, "half_life": "30 days"}.');
     end if;

@@ -8,6 +8,7 @@ begin
   if coalesce(btrim(name), '') = '' then
     perform dynrec._reject('encoder name is empty', name, 'Give a name for create_recommender(encoder => …).');
   end if;
+  perform dynrec._check_length('encoder name', name);
   if family is null or family not in ('sentence-transformers', 'hashing') then
     perform dynrec._reject('unknown encoder family', family, 'Families are: sentence-transformers, hashing.');
   end if;

@@ -221,6 +221,7 @@ begin
   if user_id is null then
     perform dynrec._reject('user_id is missing', user_id, 'Give the user''s key as text.');
   end if;
+  perform dynrec._check_length('user_id', user_id);
   arm := dynrec._arm(r, e, user_id, clock_timestamp());
   -- whoever is forgotten meanwhile is forgotten after this
   perform pg_advisory_xact_lock_shared(hashtext('dynrec.forget'), r.id);

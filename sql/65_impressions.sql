@@ -35,6 +35,7 @@ begin
                  where case when jsonb_typeof(p) = 'number' then not (p::numeric > 0 and p::numeric <= 1) else true end)) then
     perform dynrec._reject(what || ': propensities are not as many probabilities as items', given ->> 'propensities', 'Give for each item a number above 0 and up to 1.');
   end if;
+  perform dynrec._check_length(what || ': user_id', given ->> 'user_id');
 end
 $$;
 comment on function dynrec._check_impression(bigint, jsonb) is 'Internal. An error that names the field and the value unless an impression is one.';
