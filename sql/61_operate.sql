@@ -42,7 +42,6 @@ as $$
 declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
   started timestamptz := clock_timestamp();
-  deadline timestamptz := started + timeout;
   change_mark bigint;
   task_mark bigint;
 begin
@@ -62,7 +61,7 @@ begin
     select max(c.id) into change_mark from dynrec_data.change c where c.recommender_id = r.id;
     select max(t.id) into task_mark from dynrec_data.task t where t.recommender_id = r.id;
     while dynrec._waits_before(r.id, change_mark, task_mark) loop
-      if clock_timestamp() >= deadline then
+      if clock_timestamp() - started >= timeout then
         return false;
       end if;
       -- often at first, then at a twentieth of the time waited: looking costs, the more the longer the queue
