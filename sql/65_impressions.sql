@@ -208,7 +208,7 @@ begin
   select w.key, w.value into wrong from jsonb_each(kind_weights) w
   where case when jsonb_typeof(w.value) = 'number' then abs((w.value #>> '{}')::numeric) > 1000000 else true end limit 1;
   if found then
-    perform dynrec._reject(format('kind_weights.%s: not a number in range', wrong.key), wrong.value #>> '{}', 'Give a number from -1000000 to 1000000.');
+    perform dynrec._reject(format('kind_weights.%s: not a number in range', left(wrong.key, 200)), wrong.value #>> '{}', 'Give a number from -1000000 to 1000000.');
   end if;
 end
 $$;
