@@ -60,13 +60,15 @@ as $$
     when t.type in ('smallint', 'integer', 'bigint') then format(
       'case when %1$s.%2$I is not null then least(greatest(%1$s.%2$I, -1000000), 1000000)::double precision end', alias, column_name)
     when t.type in ('numeric', 'real', 'double precision') then format(
-      'case when %1$s.%2$I <> ''NaN'' then least(greatest(%1$s.%2$I, -1000000), 1000000)::double precision end', alias, column_name)
+      -- below 1e-12 vectors are scaled by 0 anyway, and a numeric may be too small for a double precision
+      'case when %1$s.%2$I <> ''NaN'' then case when abs(%1$s.%2$I) < 1e-12 then 0 else least(greatest(%1$s.%2$I, -1000000), 1000000) end::double precision end',
+      alias, column_name)
     when t.type = 'boolean' then format('%s.%I::integer::double precision', alias, column_name)
   end
   from (select dynrec._column_type('value_column', relation, column_name)) as t (type)
 $$;
 comment on function dynrec._value_expression(regclass, text, text) is
-  'Internal. The expression that reads a value column as double precision, NaN as null, held within +-1e6. Null for other types.';
+  'Internal. The expression that reads a value column as double precision, NaN as null, held within +-1e6, and 0 below 1e-12. Null for other types.';
 
 create or replace function dynrec._content_expression(relation regclass, columns text[], alias text) returns text
 language sql stable

@@ -101,8 +101,10 @@ begin
     if found then
       perform dynrec._reject(format('kinds.%s: unknown setting', entry.key), unknown, 'A kind has a weight and a half_life.');
     end if;
-    if entry.value ? 'weight' and (jsonb_typeof(entry.value -> 'weight') <> 'number' or abs((entry.value ->> 'weight')::numeric) > 1000000) then
-      perform dynrec._reject(format('kinds.%s.weight: not a number in range', entry.key), entry.value ->> 'weight', 'Give a number from -1000000 to 1000000.');
+    if entry.value ? 'weight' and (jsonb_typeof(entry.value -> 'weight') <> 'number'
+        or (entry.value ->> 'weight')::numeric <> 0 and abs((entry.value ->> 'weight')::numeric) not between 1e-12 and 1000000) then
+      perform dynrec._reject(format('kinds.%s.weight: not a number in range', entry.key), entry.value ->> 'weight',
+        'Give a number from -1000000 to 1000000, not nearer to 0 than 1e-12 unless it is 0.');
     end if;
     return query select entry.key, coalesce((entry.value ->> 'weight')::double precision, 1),
       dynrec._seconds(case when entry.value ? 'half_life'

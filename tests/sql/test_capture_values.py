@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -48,6 +49,34 @@ def test_values_of_any_size(shop: Shop, type_: str) -> None:
     shop.assert_users_folded()
     shop.drain()
     shop.assert_right()
+
+
+@pytest.mark.parametrize(("type_", "least"), [("numeric", "1e-400"), ("double precision", "5e-324"), ("real", "1e-45")])
+def test_values_too_small_to_count(shop: Shop, type_: str, least: str) -> None:
+    rebuild(shop, sql.SQL(type_))
+    shop.interactions = (
+        "select user_id, item_id::text, occurred_at, kind, round(value::numeric, 12)::double precision from shop.events"
+    )
+    for user, sign in (("u", ""), ("v", "-")):
+        shop.execute(
+            "insert into shop.events (user_id, item_id, occurred_at, value) values (%s, 1, %s, %s), (%s, 2, %s, 1)",
+            [user, NOON, sign + least, user, NOON + timedelta(days=200)],
+        )
+    shop.assert_users_folded()
+    shop.drain()
+    shop.assert_right()
+    (first, second) = shop.execute(
+        "select because_item_id, contribution from dynrec.explain('shop', 'u', '3') order by 1"
+    )
+    assert (first, second[0]) == (("1", 0), "2")
+
+
+def test_a_weight_too_small_to_count_is_refused(shop: Shop) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="1e-13|0.0000000000001"):
+        shop.execute("select dynrec.alter_recommender('shop', kinds => '{\"view\": {\"weight\": 1e-13}}')")
+    shop.execute(
+        'select dynrec.alter_recommender(\'shop\', kinds => \'{"view": {"weight": 1e-12}, "return": {"weight": 0}}\')'
+    )
 
 
 @pytest.mark.parametrize(
