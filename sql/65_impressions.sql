@@ -156,6 +156,7 @@ as $$
 #variable_conflict use_column
 declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
+  until timestamptz;
 begin
   if r.interactions is null then
     perform dynrec._reject('a recommender without interactions cannot say what users did', r.name, 'Declare one with interactions => ….');
@@ -164,14 +165,16 @@ begin
   elsif within is null or not isfinite(within) or not dynrec._seconds(within) between 1 and 31536000 then
     perform dynrec._reject('within is out of range', within::text, 'Give how long after it was shown an interaction counts: 1 second to 365 days.');
   end if;
+  -- no time lies beyond the calendar's end
+  until := case when "to" < '294000-01-01' then "to" + within else 'infinity' end;
   return query execute format($query$
     with shown as materialized (
       select l.list_id, l.shown_at, l.user_id, i.item_id, l.first_position + i.place::int - 1 as position, l.model_version, l.surface, l.experiment, l.arm,
         l.propensities[i.place] as propensity
       from dynrec_data.impression l, unnest(l.item_ids) with ordinality as i (item_id, place)
-      where l.recommender_id = %1$s and l.shown_at >= $1 and l.shown_at < $2 + $3
+      where l.recommender_id = %1$s and l.shown_at >= $1 and l.shown_at < $4
     ), event as materialized (
-      select row_number() over () as event, i.* from dynrec_data.interactions_all_%1$s() i where i.occurred_at >= $1 and i.occurred_at < $2 + $3
+      select row_number() over () as event, i.* from dynrec_data.interactions_all_%1$s() i where i.occurred_at >= $1 and i.occurred_at < $4
     ), attributed as (
       select distinct on (e.event) e.*, s.list_id, s.position
       from event e join shown s on s.user_id = e.user_id and s.item_id = e.item_id and s.shown_at <= e.occurred_at and s.shown_at > e.occurred_at - $3
@@ -186,7 +189,7 @@ begin
       coalesce(x.kinds, '{}'), coalesce(x.event_values, '{}'), x.value, coalesce(x.satisfaction, 0), x.first_at
     from shown s left join summed x on x.list_id = s.list_id and x.position = s.position
     where s.shown_at < $2
-    $query$, r.id) using "from", "to", within;
+    $query$, r.id) using "from", "to", within, until;
 end
 $$;
 comment on function dynrec.attributed_impressions(text, timestamptz, timestamptz, interval) is

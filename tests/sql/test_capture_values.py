@@ -72,7 +72,7 @@ def test_values_too_small_to_count(shop: Shop, type_: str, least: str) -> None:
 
 
 def test_a_weight_too_small_to_count_is_refused(shop: Shop) -> None:
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match="1e-13|0.0000000000001"):
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"1e-13|0\.0000000000001"):
         shop.execute("select dynrec.alter_recommender('shop', kinds => '{\"view\": {\"weight\": 1e-13}}')")
     shop.execute(
         'select dynrec.alter_recommender(\'shop\', kinds => \'{"view": {"weight": 1e-12}, "return": {"weight": 0}}\')'

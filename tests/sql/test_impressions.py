@@ -233,6 +233,13 @@ def test_bad_periods(shop: Shop, arguments: str, message: str) -> None:
             rows_of(shop, function, arguments)
 
 
+def test_a_period_to_the_end_of_the_calendar(shop: Shop) -> None:
+    log(shop, {"user_id": "u", "item_ids": ["1"], "shown_at": NOON.isoformat()})
+    shop.add_events([Event("u", "1", NOON + timedelta(hours=1), "view")])
+    (row,) = rows_of(shop, "attributed_impressions", "%s, '294276-12-31 23:00+00', '2 days'", NOON)
+    assert row["kinds"] == ["view"]
+
+
 def test_an_unknown_name_to_group_by(shop: Shop) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="'colour'"):
         rows_of(shop, "online_metrics", "now() - interval '1 day', now(), '{colour}'")
