@@ -78,7 +78,10 @@ def translated(error: psycopg.Error) -> DatabaseError:
     state = error.sqlstate
     if state is None:  # the server never answered
         lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-        return (ConnectionFailedError if lost else DatabaseError)(str(error).strip())
+        refused = isinstance(error, psycopg.DataError)  # the driver cannot send a value
+        return (ConnectionFailedError if lost else InvalidArgumentError if refused else DatabaseError)(
+            str(error).strip()
+        )
     kind = next((_BY_SQLSTATE[state[:n]] for n in (5, 3, 2) if state[:n] in _BY_SQLSTATE), DatabaseError)
     message = error.diag.message_primary or str(error)
     detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""

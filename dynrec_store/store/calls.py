@@ -3,23 +3,26 @@
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar
-from uuid import UUID
 
-import numpy as np
 import psycopg
 from psycopg import sql
 from psycopg.rows import RowFactory, class_row, scalar_row
-from psycopg.types.json import Jsonb
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from dynrec_store import database
-from dynrec_store.exceptions import ConfigurationError, ConnectionFailedError, InvalidArgumentError
-from dynrec_store.results import as_text
+from dynrec_store.exceptions import ConfigurationError, ConnectionFailedError, InvalidArgumentError, NotMigratedError
+from dynrec_store.store.arguments import Key, adapted
+
+__all__ = ["Calls", "Connections", "EngineConnections", "Key", "call"]
 
 Row = TypeVar("Row")
-Key = str | int | UUID  # of an item or a user; goes to the database as text
+
+_REQUIRED = sql.SQL(
+    "select p.proargnames[:p.pronargs - p.pronargdefaults] from pg_catalog.pg_proc p"
+    " where p.pronamespace = to_regnamespace('dynrec') and p.proname = %(function)s"
+)
 
 
 class Connections(Protocol):
@@ -61,13 +64,23 @@ class Calls:
         self._connections = EngineConnections(connections) if isinstance(connections, Engine) else connections
 
     def _rows(self, kind: type[Row], function: str, **arguments: object) -> list[Row]:
-        return self._fetch(class_row(kind), *call(function, arguments))
+        return self._called(class_row(kind), function, arguments)
 
     def _row(self, kind: type[Row], function: str, **arguments: object) -> Row:
         return self._rows(kind, function, **arguments)[0]
 
     def _value(self, function: str, **arguments: object) -> Any:  # noqa: ANN401 - as the function says
-        return self._fetch(scalar_row, *call(function, arguments))[0]
+        return self._called(scalar_row, function, arguments)[0]
+
+    def _called(self, rows: RowFactory[Row], function: str, arguments: Mapping[str, object]) -> list[Row]:
+        try:
+            return self._fetch(rows, *call(function, arguments))
+        except NotMigratedError as error:
+            for required in self._fetch(scalar_row, _REQUIRED, {"function": function}):
+                missing = [name for name in required if arguments.get(name, ...) is None]
+                if missing:  # Postgres says only that no function takes the rest
+                    raise InvalidArgumentError(f"{missing[0]} is missing: None", sqlstate=error.sqlstate) from error
+            raise
 
     def _view(self, kind: type[Row], view: str) -> list[Row]:
         return self._fetch(class_row(kind), sql.SQL("select * from dynrec.{}").format(sql.Identifier(view)), {})
@@ -86,17 +99,6 @@ class Calls:
 def call(function: str, arguments: Mapping[str, object]) -> tuple[sql.Composed, dict[str, object]]:
     """The statement that calls a function of schema dynrec, and its parameters."""
     # An argument that is None is left out, so that defaults are written in one place, the SQL function.
-    given = {name: _adapted(name, value) for name, value in arguments.items() if value is not None}
+    given = {name: adapted(name, value) for name, value in arguments.items() if value is not None}
     named = (sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in given)
     return sql.SQL("select * from dynrec.{}({})").format(sql.Identifier(function), sql.SQL(", ").join(named)), given
-
-
-def _adapted(name: str, value: object) -> object:
-    if isinstance(value, Mapping):
-        return Jsonb(dict(value))
-    if isinstance(value, np.ndarray):
-        try:
-            return as_text(value)
-        except ValueError as error:
-            raise InvalidArgumentError(f"{name}: {error}") from error
-    return value

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dynrec_store.results import Alteration, Declared
+from dynrec_store.store.arguments import listed
 from dynrec_store.store.calls import Calls
 
 
@@ -46,9 +47,9 @@ class Declarations(Calls):
             name=name,
             items=items,
             item_key=item_key,
-            text_columns=list(text_columns),
-            numeric_columns=list(numeric_columns),
-            categorical_columns=list(categorical_columns),
+            text_columns=listed("text_columns", text_columns),
+            numeric_columns=listed("numeric_columns", numeric_columns),
+            categorical_columns=listed("categorical_columns", categorical_columns),
             interactions=interactions,
             user_column=user_column,
             item_column=item_column,
@@ -77,9 +78,9 @@ class Declarations(Calls):
             Alteration,
             "alter_recommender",
             name=name,
-            text_columns=_listed(text_columns),
-            numeric_columns=_listed(numeric_columns),
-            categorical_columns=_listed(categorical_columns),
+            text_columns=_listed("text_columns", text_columns),
+            numeric_columns=_listed("numeric_columns", numeric_columns),
+            categorical_columns=_listed("categorical_columns", categorical_columns),
             kinds=kinds,
             options=options,
             dry_run=dry_run,
@@ -94,5 +95,5 @@ class Declarations(Calls):
         self._value("register_encoder", name=name, family=family, model=model, dimension=dimension)
 
 
-def _listed(columns: Sequence[str] | None) -> list[str] | None:
-    return None if columns is None else list(columns)
+def _listed(name: str, columns: Sequence[str] | None) -> list[object] | None:
+    return None if columns is None else listed(name, columns)

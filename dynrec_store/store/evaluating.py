@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from dynrec_store.results import Comparison, EvaluatedList, IndexRecall, Metric
+from dynrec_store.store.arguments import listed
 from dynrec_store.store.calls import Calls
 
 
@@ -39,7 +40,7 @@ class Evaluating(Calls):
             "evaluate",
             recommender=recommender,
             **{"from": begin, "to": end},
-            k=list(k),
+            k=listed("k", k),
             by_model=by_model,
             users=users,
             seed=seed,
@@ -110,7 +111,7 @@ class Evaluating(Calls):
             **{"from": begin, "to": end},
             model_version=model_version,
             baseline=baseline,
-            k=list(k),
+            k=listed("k", k),
             users=users,
             seed=seed,
             user_ids=user_ids,

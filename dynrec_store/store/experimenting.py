@@ -6,11 +6,11 @@ from typing import Any
 
 from psycopg import sql
 from psycopg.rows import class_row, dict_row
-from psycopg.types.json import Jsonb
 
 from dynrec_store.exceptions import UnknownNameError
 from dynrec_store.experiments import Arm, Experiment
 from dynrec_store.results import ExperimentResult, ExperimentVerdict
+from dynrec_store.store.arguments import adapted, json_text, key, listed
 from dynrec_store.store.calls import Calls, Key
 
 _ARMS = sql.SQL(
@@ -53,17 +53,17 @@ class Experimenting(Calls):
             "create_experiment",
             recommender=recommender,
             name=name,
-            arms=Jsonb([dict(arm) for arm in arms]),
+            arms=json_text("arms", arms),
             metric=metric,
             within=within,
-            traffic=float(traffic),
+            traffic=traffic,
             planned_users=planned_users,
-            conversion_kinds=None if conversion_kinds is None else list(conversion_kinds),
+            conversion_kinds=None if conversion_kinds is None else listed("conversion_kinds", conversion_kinds),
         )
 
     def alter_experiment(self, recommender: str, experiment: str, *, traffic: float) -> None:
         """Let more users take part; those who did stay in their arms."""
-        self._value("alter_experiment", recommender=recommender, experiment=experiment, traffic=float(traffic))
+        self._value("alter_experiment", recommender=recommender, experiment=experiment, traffic=traffic)
 
     def stop_experiment(self, recommender: str, experiment: str) -> None:
         """Serve everybody as without the experiment from now on."""
@@ -71,7 +71,9 @@ class Experimenting(Calls):
 
     def experiment(self, recommender: str, name: str) -> Experiment:
         """The experiment, whose `arm_of` says without another query which arm a user is in."""
-        rows = self._fetch(dict_row, _ARMS, {"recommender": recommender, "experiment": name})
+        rows = self._fetch(
+            dict_row, _ARMS, {"recommender": adapted("recommender", recommender), "experiment": adapted("name", name)}
+        )
         if not rows:
             raise UnknownNameError(f"recommender {recommender!r} has no experiment named {name!r}")
         arms = [Arm(row["arm"], row["share"], row["upper_bound"], row["model_version"]) for row in rows]
@@ -80,20 +82,22 @@ class Experimenting(Calls):
     def experiment_arm(self, recommender: str, experiment: str, user_id: Key) -> str | None:
         """The arm that a user is in; None for who does not take part, and after the end."""
         arm: str | None = self._value(
-            "experiment_arm", recommender=recommender, experiment=experiment, user_id=str(user_id)
+            "experiment_arm", recommender=recommender, experiment=experiment, user_id=key("user_id", user_id)
         )
         return arm
 
     def log_exposure(self, recommender: str, experiment: str, user_id: Key) -> str | None:
         """Note that a user meets the experiment now, and return the arm; `log_impressions` notes it by itself."""
         arm: str | None = self._value(
-            "log_exposure", recommender=recommender, experiment=experiment, user_id=str(user_id)
+            "log_exposure", recommender=recommender, experiment=experiment, user_id=key("user_id", user_id)
         )
         return arm
 
     def experiments(self, recommender: str | None = None) -> list[ExperimentVerdict]:
         """Every experiment, of one recommender or of all, with its verdict."""
-        return self._fetch(class_row(ExperimentVerdict), _VERDICTS, {"recommender": recommender})
+        return self._fetch(
+            class_row(ExperimentVerdict), _VERDICTS, {"recommender": adapted("recommender", recommender)}
+        )
 
     def experiment_results(
         self, recommender: str, experiment: str, *, until: datetime | None = None

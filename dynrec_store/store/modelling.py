@@ -27,7 +27,7 @@ class Modelling(Calls):
             "stage_model",
             recommender=recommender,
             encoder=encoder,
-            options=dict(options or {}),
+            options={} if options is None else options,
             continue_active=continue_active,
         )
         return staged

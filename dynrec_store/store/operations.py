@@ -1,9 +1,9 @@
 """Operating recommenders: refreshing, waiting, pausing, and seeing how things are."""
 
 from collections.abc import Iterable
-from datetime import timedelta
 
 from dynrec_store.results import Encoder, Failure, Finding, Freshness, QueueLine, Status
+from dynrec_store.store.arguments import keys
 from dynrec_store.store.calls import Calls, Key
 
 
@@ -17,14 +17,14 @@ class Operations(Calls):
         queued: int = self._value(
             "refresh",
             recommender=recommender,
-            item_ids=None if item_ids is None else [str(key) for key in item_ids],
-            user_ids=None if user_ids is None else [str(key) for key in user_ids],
+            item_ids=None if item_ids is None else keys("item_ids", item_ids),
+            user_ids=None if user_ids is None else keys("user_ids", user_ids),
         )
         return queued
 
     def wait_until_fresh(self, recommender: str, timeout: float = 30.0) -> bool:
         """Wait, at most `timeout` seconds, for all that is committed now to be computed; False: it took longer."""
-        fresh: bool = self._value("wait_until_fresh", recommender=recommender, timeout=timedelta(seconds=timeout))
+        fresh: bool = self._value("wait_until_fresh", recommender=recommender, timeout=f"{timeout} seconds")
         return fresh
 
     def retry_failed(self, recommender: str | None = None) -> int:

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from psycopg.types.json import Jsonb
-
+from dynrec_store.store.arguments import json_text, key
 from dynrec_store.store.calls import Calls, Key
 
 
@@ -13,7 +12,7 @@ class Privacy(Calls):
 
     def export_user(self, recommender: str, user_id: Key) -> dict[str, Any]:
         """Everything that is held about a user: vectors, history, waiting changes, lists shown, exposures."""
-        exported: dict[str, Any] = self._value("export_user", recommender=recommender, user_id=str(user_id))
+        exported: dict[str, Any] = self._value("export_user", recommender=recommender, user_id=key("user_id", user_id))
         return exported
 
     def forget_user(self, recommender: str, user_id: Key) -> dict[str, Any]:
@@ -22,12 +21,15 @@ class Privacy(Calls):
         The application's own rows stay: they are not read any more. ModelVersion.forgotten_users says which models
         have learned from them.
         """
-        receipt: dict[str, Any] = self._value("forget_user", recommender=recommender, user_id=str(user_id))
+        receipt: dict[str, Any] = self._value("forget_user", recommender=recommender, user_id=key("user_id", user_id))
         return receipt
 
     def verify_forgotten(self, recommender: str, user_id: Key, receipt: Mapping[str, Any]) -> bool:
         """Whether a receipt is the last one for that user, unaltered, and nothing is held about the user."""
         verified: bool = self._value(
-            "verify_forgotten", recommender=recommender, user_id=str(user_id), receipt=Jsonb(dict(receipt))
+            "verify_forgotten",
+            recommender=recommender,
+            user_id=key("user_id", user_id),
+            receipt=json_text("receipt", receipt),
         )
         return verified

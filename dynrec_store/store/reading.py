@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from dynrec_store.results import Explanation, Recommendation
+from dynrec_store.store.arguments import key, keys
 from dynrec_store.store.calls import Calls, Key
 
 
@@ -43,13 +44,13 @@ class Reading(Calls):
             Recommendation,
             "recommend",
             recommender=recommender,
-            user_id=str(user_id),
+            user_id=key("user_id", user_id),
             k=k,
             filter=filter,
             filter_args=filter_args,
-            exclude_items=_texts(exclude_items),
+            exclude_items=keys("exclude_items", exclude_items),
             exclude_seen=exclude_seen,
-            diversity=float(diversity),
+            diversity=diversity,
             as_of=as_of,
             by_model=by_model,
             experiment=experiment,
@@ -72,12 +73,12 @@ class Reading(Calls):
             Recommendation,
             "recommend_for_items",
             recommender=recommender,
-            item_ids=_texts(item_ids),
+            item_ids=keys("item_ids", item_ids),
             k=k,
             filter=filter,
             filter_args=filter_args,
-            exclude_items=_texts(exclude_items),
-            diversity=float(diversity),
+            exclude_items=keys("exclude_items", exclude_items),
+            diversity=diversity,
             as_of=as_of,
         )
 
@@ -98,12 +99,12 @@ class Reading(Calls):
             Recommendation,
             "similar_items",
             recommender=recommender,
-            item=str(item),
+            item=key("item", item),
             k=k,
             filter=filter,
             filter_args=filter_args,
-            exclude_items=_texts(exclude_items),
-            diversity=float(diversity),
+            exclude_items=keys("exclude_items", exclude_items),
+            diversity=diversity,
             as_of=as_of,
         )
 
@@ -125,7 +126,7 @@ class Reading(Calls):
             k=k,
             filter=filter,
             filter_args=filter_args,
-            exclude_items=_texts(exclude_items),
+            exclude_items=keys("exclude_items", exclude_items),
             as_of=as_of,
         )
 
@@ -137,12 +138,8 @@ class Reading(Calls):
             Explanation,
             "explain",
             recommender=recommender,
-            user_id=str(user_id),
-            item_id=str(item_id),
+            user_id=key("user_id", user_id),
+            item_id=key("item_id", item_id),
             k=k,
             as_of=as_of,
         )
-
-
-def _texts(keys: Iterable[Key]) -> list[str]:
-    return [str(key) for key in keys]

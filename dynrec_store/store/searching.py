@@ -4,7 +4,6 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from dynrec_store.exceptions import InvalidArgumentError
@@ -12,6 +11,7 @@ from dynrec_store.extras import load_extra, needs_extra
 from dynrec_store.queue import Encoding
 from dynrec_store.results import Recommendation
 from dynrec_store.settings import Settings, load_settings
+from dynrec_store.store.arguments import keys, vector_text
 from dynrec_store.store.calls import Calls, Key
 
 Encode = Callable[[Encoding, str], ArrayLike]  # the vector, shape (dimension,), that the encoder makes of a text
@@ -48,11 +48,11 @@ class Searching(Calls):
             "search",
             recommender=recommender,
             query=text,
-            query_vector=None if query_vector is None else np.asarray(query_vector, dtype=np.float32),
+            query_vector=None if query_vector is None else vector_text("query_vector", query_vector),
             k=k,
             filter=filter,
             filter_args=filter_args,
-            exclude_items=[str(key) for key in exclude_items],
+            exclude_items=keys("exclude_items", exclude_items),
         )
 
     def _vector_of(self, recommender: str, text: str) -> ArrayLike:

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from psycopg.types.json import Jsonb
-
 from dynrec_store.results import OnlineMetrics
+from dynrec_store.store.arguments import json_text, listed
 from dynrec_store.store.calls import Calls
 
 
@@ -21,7 +20,7 @@ class Traffic(Calls):
         InvalidArgumentError naming the first that is wrong.
         """
         logged: int = self._value(
-            "log_impressions", recommender=recommender, impressions=Jsonb([dict(one) for one in impressions])
+            "log_impressions", recommender=recommender, impressions=json_text("impressions", impressions)
         )
         return logged
 
@@ -47,9 +46,9 @@ class Traffic(Calls):
             "online_metrics",
             recommender=recommender,
             **{"from": begin, "to": end},
-            by=list(by),
+            by=listed("by", by),
             within=within,
-            click_kinds=None if click_kinds is None else list(click_kinds),
-            conversion_kinds=None if conversion_kinds is None else list(conversion_kinds),
+            click_kinds=None if click_kinds is None else listed("click_kinds", click_kinds),
+            conversion_kinds=None if conversion_kinds is None else listed("conversion_kinds", conversion_kinds),
             kind_weights=kind_weights,
         )
