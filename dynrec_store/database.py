@@ -12,6 +12,7 @@ from psycopg.rows import scalar_row
 
 from dynrec_store.exceptions import (
     BusyError,
+    ConfigurationError,
     ConnectionFailedError,
     DatabaseError,
     InvalidArgumentError,
@@ -98,10 +99,26 @@ def translated_errors() -> Iterator[None]:
         raise translated(error) from error
 
 
+def _check_url(url: str) -> None:
+    # libpq's own words repeat what it cannot read, or takes for a host: often the password
+    try:
+        conninfo_to_dict(psycopg_url(url))
+        is_readable = url.partition("?")[0].count("@") < 2 or "://" not in url
+    except (psycopg.ProgrammingError, UnicodeEncodeError):
+        is_readable = False
+    if not is_readable:
+        raise ConfigurationError(
+            "the database URL cannot be read (it is not shown, for the sake of the password)\n"
+            "It has the form postgresql://user:password@host:5432/database?option=value, with the options of libpq; "
+            "in user and password @ : / ? # % and blanks are written as %40 %3A %2F %3F %23 %25 %20"
+        )
+
+
 def connect(
     url: str, *, application_name: str = "dynrec", autocommit: bool = True
 ) -> psycopg.Connection[tuple[object, ...]]:
     """Open a connection. Each statement commits by itself unless `autocommit` is false."""
+    _check_url(url)
     with translated_errors():
         return psycopg.connect(
             make_conninfo("", **{**_KEEPALIVE, **conninfo_to_dict(psycopg_url(url))}),

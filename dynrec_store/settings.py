@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic import Field, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dynrec_store.exceptions import ConfigurationError
@@ -16,6 +16,9 @@ def default_data_dir() -> Path:
     if os.name == "posix" and os.geteuid() == 0:
         return Path("/var/lib/dynrec")
     return platformdirs.user_data_path("dynrec")
+
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]  # up to a day; infinity and what is no number are refused by that
 
 
 class Settings(BaseSettings):
@@ -32,12 +35,12 @@ class Settings(BaseSettings):
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1024  # entities in a claim
-    lease_seconds: PositiveFloat = 60.0  # after that, others may take a claim over
+    lease_seconds: Seconds = 60.0  # after that, others may take a claim over
     max_parallel_hints: PositiveInt = 4  # messages in flight for each recommender and kind
 
-    poll_seconds: PositiveFloat = 0.005  # pause between looks at the queue while writers are active
-    sleep_seconds: PositiveFloat = 1.0  # longest wait for a notification in an idle system
-    sweep_seconds: PositiveFloat = 5.0  # pause between searches for expired leases and due retries
+    poll_seconds: Seconds = 0.005  # pause between looks at the queue while writers are active
+    sleep_seconds: Seconds = 1.0  # longest wait for a notification in an idle system
+    sweep_seconds: Seconds = 5.0  # pause between searches for expired leases and due retries
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from dynrec_store.cli.output import complain
+from dynrec_store.cli.output import complain, quoted
 from dynrec_store.exceptions import DynrecError
 
 FAILURE = 1
@@ -52,6 +52,10 @@ class Commands(TyperGroup):
             if ctx.params["debug"]:
                 raise
             complain(str(error))
+        except OSError as error:  # of the machine: a name, a right, a full disk
+            if ctx.params["debug"]:
+                raise
+            complain(f"{error.strerror or error}: {quoted(str(error.filename))}" if error.filename else str(error))
         except Exception as error:
             if ctx.params["debug"]:
                 raise

@@ -15,6 +15,7 @@ from rich.text import Text
 
 Record = dict[str, Any]
 
+QUOTED = 200  # characters of a value that an error shows
 PIPE_WIDTH = 1000  # columns; tables that a program reads are not folded
 
 
@@ -27,6 +28,11 @@ def out() -> Console:
 def say(message: str, *, style: str = "") -> None:
     """A line for a person, on standard error."""
     _stderr().print(Text(message, style=style), soft_wrap=True)
+
+
+def quoted(text: str) -> str:
+    """A value that was given, as much of it as a line holds."""
+    return repr(text) if len(text) <= QUOTED else f"{text[:QUOTED]!r}… ({len(text)} characters)"
 
 
 def complain(message: str) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dynrec_store.cli.options import DatabaseUrl, DataDir, Device, Json, settings_of
-from dynrec_store.cli.output import print_rows, record, working
+from dynrec_store.cli.output import print_rows, quoted, record, working
 from dynrec_store.logs import configure_logging
 from dynrec_store.settings import Settings
 from dynrec_store.store import FeatureStore
@@ -19,10 +19,10 @@ from dynrec_store.store import FeatureStore
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{quoted(text)} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise typer.BadParameter(f'{text!r} is not a JSON object such as {{"top": 20}}')
+        raise typer.BadParameter(f'{quoted(text)} is not a JSON object such as {{"top": 20}}')
     return value
 
 
@@ -31,7 +31,7 @@ def moment(text: str) -> datetime:
     try:
         given = datetime.fromisoformat(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a time such as 2026-01-31T12:00:00Z") from error
+        raise typer.BadParameter(f"{quoted(text)} is not a time such as 2026-01-31T12:00:00Z") from error
     return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from dynrec_store.cli.options import DatabaseUrl, DataDir, Device, Json, LogFormat, LogLevel, settings_of
-from dynrec_store.cli.output import print_rows, say, stages, working
+from dynrec_store.cli.output import print_rows, quoted, say, stages, working
 from dynrec_store.cli.reading import Recommender, opened
 from dynrec_store.extras import load_extra
 from dynrec_store.logs import configure_logging
@@ -18,10 +18,10 @@ Version = Annotated[int | None, typer.Argument(help="Its number.", show_default=
 def _option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as epochs=4")
+        raise typer.BadParameter(f"{quoted(text)} is not NAME=VALUE, such as epochs=4")
     try:
         return name, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return name, value
 
 
