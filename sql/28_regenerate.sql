@@ -22,8 +22,6 @@ begin
   if r.interactions is not null then
     execute dynrec._render_code(dynrec._user_publisher(r), names);
   end if;
-  perform dynrec._grant_generated(r.id);
-  perform dynrec._generate_sees_item();
 end
 $$;
 comment on function dynrec._execute_templates(int) is 'Internal. Creates or replaces the functions of one recommender and of its live model versions.';
@@ -72,20 +70,42 @@ $$;
 comment on function dynrec._user_publisher(dynrec_data.recommender) is
   'Internal. Template of the publisher of users: its parts, one for each live model version.';
 
-create or replace function dynrec._generate(recommender_id int) returns void
+create or replace function dynrec._write_code(recommender_id int) returns void
 language plpgsql
 set search_path from current
 as $$
 begin
   -- replaced functions keep their identity, so that whoever is calling one now goes on undisturbed
-  perform dynrec._execute_templates(_generate.recommender_id);
+  perform dynrec._execute_templates(_write_code.recommender_id);
 exception when invalid_function_definition then
   -- a new template names its parameters otherwise, which cannot be replaced; triggers hold on to their functions
-  perform dynrec._degenerate(_generate.recommender_id, but_triggers => true);
-  perform dynrec._execute_templates(_generate.recommender_id);
+  perform dynrec._degenerate(_write_code.recommender_id, but_triggers => true);
+  perform dynrec._execute_templates(_write_code.recommender_id);
 end
 $$;
-comment on function dynrec._generate(int) is 'Internal. (Re-)creates the functions of one recommender in dynrec_data from the templates.';
+comment on function dynrec._write_code(int) is 'Internal. (Re-)creates the functions of one recommender in dynrec_data from the templates.';
+
+create or replace function dynrec._generate(recommender_id int) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  perform dynrec._write_code(recommender_id);
+  perform dynrec._grant_generated(recommender_id);
+  perform dynrec._generate_sees_item();
+end
+$$;
+comment on function dynrec._generate(int) is 'Internal. Brings the code of one recommender to its declaration and its model versions, and gives the rights to call it.';
+
+create or replace function dynrec._generated(recommender_id int) returns table (oid regprocedure, written tid, is_trigger boolean)
+language sql stable
+set search_path from current
+as $$
+  select p.oid::regprocedure, p.ctid, p.prorettype = 'trigger'::regtype from pg_proc p
+  where p.pronamespace = 'dynrec_data'::regnamespace and (p.proname ~ format('_%s$', recommender_id) or p.proname ~ (
+    select format('_m(%s)$', string_agg(m.id::text, '|')) from dynrec_data.model_version m where m.recommender_id = _generated.recommender_id))
+$$;
+comment on function dynrec._generated(int) is 'Internal. The generated functions of one recommender and of its model versions, and which writing of each this is.';
 
 create or replace function dynrec._degenerate(recommender_id int, but_triggers boolean default false) returns void
 language plpgsql
@@ -95,10 +115,7 @@ declare
   generated regprocedure;
 begin
   for generated in
-    select p.oid::regprocedure from pg_proc p
-    where p.pronamespace = 'dynrec_data'::regnamespace and (p.proname ~ format('_%s$', recommender_id) or p.proname ~ (
-        select format('_m(%s)$', string_agg(m.id::text, '|')) from dynrec_data.model_version m where m.recommender_id = _degenerate.recommender_id))
-      and not (but_triggers and p.prorettype = 'trigger'::regtype)
+    select g.oid from dynrec._generated(_degenerate.recommender_id) g where not (but_triggers and g.is_trigger)
   loop
     execute format('drop function %s', generated);
   end loop;
@@ -113,12 +130,22 @@ set search_path from current
 as $$
 declare
   r dynrec_data.recommender;
+  known tid[];
+  obsolete regprocedure;
 begin
+  update dynrec_data.recommender set options = dynrec._option_defaults() || options
+  where not options ?& array(select jsonb_object_keys(dynrec._option_defaults()));
   for r in select * from dynrec_data.recommender order by id loop
-    perform dynrec._generate(r.id);
+    known := array(select g.written from dynrec._generated(r.id) g);
+    perform dynrec._write_code(r.id);
     perform dynrec._install_triggers(r);
+    -- what the templates did not write again is an earlier version's
+    for obsolete in select g.oid from dynrec._generated(r.id) g where g.written = any (known) loop
+      execute format('drop function %s', obsolete);
+    end loop;
   end loop;
+  perform dynrec._generate_sees_item();
   perform dynrec._grant_rights();
 end
 $$;
-comment on function dynrec._regenerate() is 'Internal. Brings the generated code, the triggers and the rights to the state of sql/; run by dynrec migrate.';
+comment on function dynrec._regenerate() is 'Internal. Brings the options, the generated code and the triggers of every recommender, and the rights, to the state of sql/; run by dynrec migrate.';

@@ -113,9 +113,8 @@ declare
   one record;
 begin
   for one in
-    select p.oid::regprocedure as function, p.proname ~ '^(capture|publish)_' as is_internal from pg_proc p
-    where p.pronamespace = 'dynrec_data'::regnamespace and (p.proname ~ format('_%s$', recommender_id) or p.proname ~ (
-      select format('_m(%s)$', string_agg(m.id::text, '|')) from dynrec_data.model_version m where m.recommender_id = _grant_generated.recommender_id))
+    select g.oid as function, p.proname ~ '^(capture|publish)_' as is_internal
+    from dynrec._generated(recommender_id) g join pg_proc p on p.oid = g.oid
   loop
     execute format('revoke execute on function %s from public', one.function);
     if not one.is_internal and to_regrole('dynrec_reader') is not null then
