@@ -14,7 +14,7 @@ begin
   elsif starts > clock_timestamp() then
     perform dynrec._reject('from is not a moment of the past', starts::text, 'Recommendations of the future are not known yet.');
   end if;
-  select m.stored_at into kept_since from dynrec_data.model_version m where m.id = r.active_model_id;
+  select coalesce(m.stored_at, m.created_at) into kept_since from dynrec_data.model_version m where m.id = r.active_model_id;
   if starts < kept_since then
     perform dynrec._reject(format('model version %s had no vectors at', r.active_model_id), starts::text,
       format('They are kept since %s: evaluate from a later moment on, or another model version with by_model.', kept_since));
