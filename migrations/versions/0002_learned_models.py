@@ -59,7 +59,8 @@ GO_BACK_TO_CONTENT = """
       loop
         execute format('drop function %s', generated);
       end loop;
-      update dynrec_data.recommender set active_model_id = content_model_id;
+      update dynrec_data.recommender
+      set active_model_id = content_model_id, options = options - '{item_refresh, train_every}'::text[];
       update dynrec_data.model_version m set state = 'active'
       from dynrec_data.recommender r where r.content_model_id = m.id;
       for lost in
