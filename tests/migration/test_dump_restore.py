@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from dynrec_store import migrate, queue
-from dynrec_store.binaries import Binaries, locate
+from dynrec_store.binaries import Binaries
 from dynrec_store.embedded import EmbeddedPostgres
 from tests.conftest import PACKAGES, SETTINGS
 from tests.property import answers, labour, oracle, shop
@@ -39,12 +39,6 @@ class Memory:
     quiet: answers.Answers  # when everything had been worked through
     busy: answers.Answers  # when it was dumped
     waiting: list[tuple[Any, ...]]  # changes, leases, retries, dead letters, tasks
-
-
-@pytest.fixture(scope="session")
-def binaries(open_folder: Path, postgres_package: str) -> Binaries:
-    """The programs of the server that is restored to: they read older servers, too."""
-    return locate(postgres_package, open_folder)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,9 @@ _BROKEN_CHAINS = """
       from dynrec_data.item_vector_history
       union all select 'vector of item ' || model_id, item_id, valid_from, 'infinity', created_at, 'infinity'
       from dynrec_data.item_vector
-      union all select 'content of item', item_id, valid_from, valid_to, created_at, replaced_at
+      union all select 'content of item ' || recommender_id, item_id, valid_from, valid_to, created_at, replaced_at
       from dynrec_data.item_content_history
-      union all select 'content of item', item_id, valid_from, 'infinity', created_at, 'infinity'
+      union all select 'content of item ' || recommender_id, item_id, valid_from, 'infinity', created_at, 'infinity'
       from dynrec_data.item_content
       union all select 'user ' || model_id, user_id, valid_from, valid_to, created_at, replaced_at
       from dynrec_data.user_vector_history
@@ -58,7 +58,8 @@ def content(title: str | None, category: str | None) -> str:
 
 def is_adopted(connection: Connection) -> bool:
     """Whether the source holds the vectors."""
-    return connection.execute("select vector_column from dynrec_data.recommender").fetchone() != (None,)
+    statement = "select vector_column from dynrec_data.recommender where name = %s"
+    return connection.execute(statement, [shop.NAME]).fetchone() != (None,)
 
 
 def item_vectors(connection: Connection, dimension: int = shop.DIMENSION) -> dict[str, Vector]:
@@ -118,7 +119,10 @@ def popularity(connection: Connection, moment: datetime) -> dict[str, tuple[floa
 def differences(connection: Connection) -> Iterator[str]:
     """Everything in the database that is not as it should be once the queue is empty."""
     yield from _queue_differences(connection)
-    models = connection.execute("select model_version, dimension from dynrec.model_versions where state <> 'retired'")
+    models = connection.execute(
+        "select model_version, dimension from dynrec.model_versions where recommender = %s and state <> 'retired'",
+        [shop.NAME],
+    )
     for model, dimension in models.fetchall():
         yield from _item_differences(connection, model, dimension)
         yield from _user_differences(connection, model, dimension)
@@ -151,8 +155,11 @@ def _content_differences(connection: Connection) -> Iterator[str]:
         """
         select coalesce(i.id::text, c.item_id), i.title, i.category, i.price, c.features, c.content_hash,
           sha256(convert_to(concat_ws('. ', nullif(i.title, ''), nullif(i.category, '')), 'UTF8'))
-        from item i full join dynrec_data.item_content c on c.item_id = i.id::text
-        """
+        from item i full join (
+          select c.* from dynrec_data.item_content c join dynrec_data.recommender r on r.id = c.recommender_id and r.name = %s
+        ) c on c.item_id = i.id::text
+        """,
+        [shop.NAME],
     ).fetchall()
     for key, _, category, price, features, digest, expected in rows:
         if features is None or (digest != expected and not is_adopted(connection)):  # there it covers the vector, too
@@ -186,15 +193,19 @@ def _user_differences(connection: Connection, model: int, dimension: int) -> Ite
 
 
 def _popularity_differences(connection: Connection) -> Iterator[str]:
-    row = connection.execute("select coalesce(max(reference_time), now()) from dynrec_data.item_popularity").fetchone()
-    assert row is not None
-    expected = popularity(connection, row[0])
     rows = connection.execute(
-        "select item_id, score * power(2, extract(epoch from reference_time - %s)::float8 / %s), event_count "
-        "from dynrec_data.item_popularity",
-        [row[0], shop.TRENDING_HALF_LIFE],
+        """
+        select item_id, score, event_count, reference_time from dynrec_data.item_popularity
+        where recommender_id = (select id from dynrec_data.recommender where name = %s)
+        """,
+        [shop.NAME],
     ).fetchall()
-    found = {item: (score, count) for item, score, count in rows}
+    moment = max((at for *_, at in rows), default=datetime.now(UTC))
+    expected = popularity(connection, moment)
+    found = {
+        item: (score * 2.0 ** ((at - moment).total_seconds() / shop.TRENDING_HALF_LIFE), count)
+        for item, score, count, at in rows
+    }
     for item in sorted(expected.keys() | found.keys()):
         (score, count), (score_found, count_found) = expected.get(item, (0.0, 0)), found.get(item, (0.0, 0))
         if count != count_found or abs(score - score_found) > 1e-6 * (1 + abs(score)):
