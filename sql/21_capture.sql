@@ -154,7 +154,6 @@ comment on function dynrec._stray_triggers(dynrec_data.recommender) is
 create or replace function dynrec._install_triggers(r dynrec_data.recommender) returns int
 language plpgsql
 set search_path from current
-set lock_timeout = '10s'
 set client_min_messages = 'warning'
 as $$
 declare
@@ -174,7 +173,7 @@ begin
 end
 $$;
 comment on function dynrec._install_triggers(dynrec_data.recommender) is
-  'Internal. Drops stray triggers, creates the missing ones and returns how many; waits at most 10 s for each lock.';
+  'Internal. Drops stray triggers, creates the missing ones and returns how many; waits for locks as long as its caller says.';
 
 create or replace function dynrec._remove_triggers(recommender_id int) returns void
 language plpgsql

@@ -212,7 +212,6 @@ def test_a_lock_that_is_not_to_be_had(tables: Session, database_url: str) -> Non
     with psycopg.connect(database_url) as other:
         other.execute("lock table shop.events in row exclusive mode")
         tables.execute("alter function dynrec.create_recommender set lock_timeout = '50ms'")
-        tables.execute("alter function dynrec._install_triggers set lock_timeout = '50ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             declare(tables, "waiting", **BOTH)
     assert snapshot(tables) == before
