@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
+import tenacity
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -27,7 +28,8 @@ from dynrec_store.exceptions import (
 from dynrec_store.resources import resource_folder
 from dynrec_store.schema import CONTEXT_OPTIONS, DATA_SCHEMA
 
-LOCK_TIMEOUT = "10s"  # then the migration gives up rather than make an application wait behind it
+LOCK_TIMEOUT = "2s"  # then the migration lets go of everything rather than make an application wait behind it
+ATTEMPTS = 6  # to get all locks; in between, after 0.5, 1, 2, 4 and 5 seconds, the application goes on
 
 SCHEMA_COMMENT: LiteralString = (
     "comment on schema dynrec_data is 'Private tables of dynrec_store. Use the functions and views of schema dynrec.'"
@@ -55,7 +57,10 @@ def upgrade(url: str, *, sql_folder: Path | None = None) -> tuple[State, State]:
     project's own. Raises MigrationError (or DependentObjectsError, which names the user's objects that stand in
     the way), UnsupportedServerError, PermissionDeniedError, or BusyError if a lock is not to be had.
     """
-    folder = sql_folder or resource_folder("sql")
+    return _until_not_busy()(_upgrade, url, sql_folder or resource_folder("sql"))
+
+
+def _upgrade(url: str, folder: Path) -> tuple[State, State]:
     with _transaction(url) as connection:
         cursor = _cursor(connection)
         vector_schema = _prepare(cursor)
@@ -65,6 +70,8 @@ def upgrade(url: str, *, sql_folder: Path | None = None) -> tuple[State, State]:
         if before.revision is None and _missing(cursor, DATA_SCHEMA):
             cursor.execute("create schema dynrec_data")
             cursor.execute(SCHEMA_COMMENT)
+        elif before.revision not in (None, before.head):
+            _hold_readers(cursor)
         command.upgrade(_config(connection), "head")
         code.apply(cursor, folder, vector_schema)
         return before, _state(connection, cursor, folder, vector_schema)
@@ -75,8 +82,12 @@ def downgrade(url: str, revision: str = "base") -> None:
 
     At another revision schema dynrec is empty until the version of dynrec_store that belongs to it migrates; changes
     are captured meanwhile. The extension vector stays. Raises DependentObjectsError if a user's object uses schema
-    dynrec.
+    dynrec, or BusyError if a lock is not to be had.
     """
+    _until_not_busy()(_downgrade, url, revision)
+
+
+def _downgrade(url: str, revision: str) -> None:
     with _transaction(url) as connection:
         cursor = _cursor(connection)
         _prepare(cursor)
@@ -85,6 +96,7 @@ def downgrade(url: str, revision: str = "base") -> None:
         if revision == "base":
             code.remove(cursor)
         else:
+            _hold_readers(cursor)
             code.withdraw(cursor)  # views stand on columns that may go
             cursor.execute("delete from dynrec_data.code")  # so that the next upgrade applies sql/ again
         command.downgrade(_config(connection), revision)
@@ -100,6 +112,15 @@ def current(url: str, *, sql_folder: Path | None = None) -> State:
         cursor = _cursor(connection)
         server = database.check_server(cursor.connection)
         return _state(connection, cursor, folder, server.vector_schema or "")
+
+
+def _until_not_busy() -> tenacity.Retrying:
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(BusyError),
+        wait=tenacity.wait_exponential(multiplier=0.5, max=5),
+        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        reraise=True,
+    )
 
 
 @contextmanager
@@ -149,6 +170,11 @@ def _prepare(cursor: psycopg.Cursor[Any]) -> str:
     # Loads the library: until then only a superuser may make functions that carry a setting of pgvector.
     cursor.execute("select '[1]'::vector")
     return vector_schema
+
+
+def _hold_readers(cursor: psycopg.Cursor[Any]) -> None:
+    """Have readers wait where they begin, holding nothing that the revisions need: nobody gets into a deadlock."""
+    cursor.execute("lock table dynrec_data.recommender in access exclusive mode")
 
 
 def _create_vector(cursor: psycopg.Cursor[Any]) -> str:

@@ -157,6 +157,7 @@ def test_a_lock_that_is_not_to_be_had_ends_the_migration(
     empty_database_url: str, write_sql: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(migrate, "ATTEMPTS", 2)
     older = write_sql(OLDER_CODE)
     migrate.upgrade(empty_database_url, sql_folder=older)
     with psycopg.connect(empty_database_url) as reader:
