@@ -128,7 +128,7 @@ def test_an_upgrade_gives_way_to_a_long_transaction(
     before = dump_schema(application.url)
     with application.in_use(), psycopg.connect(application.url) as reader:
         reader.execute("select from dynrec.recommend(%s, 'u1', 3)", [shop.NAME])
-        with pytest.raises(BusyError, match="Nothing was changed. Try again when no long transaction runs"):
+        with pytest.raises(BusyError, match="Try again when no long transaction runs"):
             migrate.upgrade(application.url)
         application.go_on()  # nobody waits behind it any more
         assert dump_schema(application.url) == before
