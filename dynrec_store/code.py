@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg import Cursor
 
-from dynrec_store import catalog
+from dynrec_store import catalog, grants
 from dynrec_store.exceptions import MigrationError
 
 
@@ -34,13 +34,14 @@ def apply(cursor: Cursor[Any], folder: Path, vector_schema: str) -> None:
     The transaction's search_path becomes the functions' own (`set search_path from current`). Raises
     DependentObjectsError if objects outside of dynrec use something that has to go.
     """
-    there = catalog.objects(cursor)
+    there, kept = catalog.objects(cursor), grants.grants(cursor)
     if there:
         wanted = _wanted(cursor, folder)
         catalog.drop(
             cursor, [one for one in there.values() if one.name not in wanted or not one.can_become(wanted[one.name])]
         )
     _run(cursor, folder)
+    grants.restore(cursor, kept)
     _call_if_there(cursor, "dynrec._regenerate()")
     cursor.execute(
         """

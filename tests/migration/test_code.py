@@ -63,6 +63,47 @@ def test_an_equal_signature_keeps_grants_and_dependents(
     ).fetchone() == (0,)
 
 
+@pytest.fixture
+def someone(empty_database_url: str, session: Session) -> Iterator[str]:
+    """A role whose name needs quotes."""
+    name = f'"Some One of {empty_database_url.rpartition("/")[2]}"'
+    session.execute(f"create role {name}".encode())
+    yield name
+    session.execute(f"drop owned by {name}; drop role {name}".encode())
+
+
+def rights(session: Session) -> list[tuple[Any, ...]]:
+    return session.execute(
+        """
+        select p.proname, r.rolname, g.privilege_type, g.is_grantable
+        from pg_proc p cross join aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g left join pg_roles r on r.oid = g.grantee
+        where p.pronamespace = 'dynrec'::regnamespace
+        union all
+        select c.relname, r.rolname, g.privilege_type, g.is_grantable
+        from pg_class c cross join aclexplode(c.relacl) g left join pg_roles r on r.oid = g.grantee
+        where c.relnamespace = 'dynrec'::regnamespace
+        order by 1, 2, 3
+        """
+    ).fetchall()
+
+
+def test_a_replaced_object_keeps_what_was_granted_and_revoked(
+    session: Session, migrate_to: Callable[[str], None], someone: str
+) -> None:
+    migrate_to(ADD + STATUS + NOTHING)
+    session.execute(
+        f"""
+        revoke execute on function dynrec.add from public;
+        grant execute on function dynrec.add to {someone} with grant option;
+        grant select on dynrec.status to {someone};
+        grant insert, select on dynrec.status to public
+        """.encode()
+    )
+    before = rights(session)
+    migrate_to(ADD_BIG + STATUS_SHORTER + NOTHING)
+    assert rights(session) == before
+
+
 @pytest.mark.parametrize("changed", [ADD_RENAMED, ADD_THREE, ADD_BIG])
 def test_a_changed_signature_replaces_the_function(
     session: Session, migrate_to: Callable[[str], None], changed: str

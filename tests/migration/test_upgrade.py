@@ -1,7 +1,7 @@
 """From the first release to this version, with data in place."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -31,6 +31,16 @@ def upgraded_url(release_url: str) -> str:
     released.clear_the_way(release_url)
     migrate.upgrade(release_url)
     return release_url
+
+
+@pytest.fixture
+def app_role(release_url: str) -> Iterator[str]:
+    """A role with no rights yet."""
+    name = f"app_of_{release_url.rpartition('/')[2]}"
+    with psycopg.connect(release_url, autocommit=True) as connection:
+        connection.execute(f"create role {name}".encode())
+        yield name
+        connection.execute(f"drop owned by {name}; drop role {name}".encode())
 
 
 def test_what_a_user_built_stops_the_upgrade_by_name(release_url: str, dump_schema: Callable[..., str]) -> None:
@@ -78,3 +88,26 @@ def test_nothing_is_evaluated_before_the_first_release_had_vectors(upgraded_url:
     evaluate = "select from dynrec.evaluate('shop', (select min(created_at) - interval '1 day' from dynrec.model_versions), now())"
     with pytest.raises(psycopg.Error, match="had no vectors at"):
         ask(upgraded_url, evaluate)
+
+
+def test_who_could_read_still_can(release_url: str, app_role: str) -> None:
+    with psycopg.connect(release_url, autocommit=True) as connection:
+        connection.execute(
+            f"""
+            grant usage on schema public, shop, dynrec, dynrec_data to {app_role};
+            grant select on all tables in schema public, shop, dynrec, dynrec_data to {app_role};
+            alter default privileges in schema dynrec_data grant select on tables to {app_role};
+            revoke execute on function dynrec.recommend, dynrec.trending from public;
+            grant execute on function dynrec.recommend, dynrec.trending to {app_role}
+            """.encode()
+        )
+        views = [name for (name,) in connection.execute("select viewname from pg_views where schemaname = 'dynrec'")]
+    assert len(views) > 5
+    released.clear_the_way(release_url)
+    migrate.upgrade(release_url)
+    with psycopg.connect(release_url, autocommit=True) as connection:
+        connection.execute(f"set role {app_role}".encode())
+        for view in views:
+            connection.execute(f"select from dynrec.{view}".encode())
+        assert len(connection.execute("select from dynrec.trending('store', 3)").fetchall()) == 3
+        assert len(connection.execute("select from dynrec.recommend('store', 'c1', 3)").fetchall()) == 3
