@@ -1,6 +1,5 @@
 """Dumps of a database's catalog, databases of released versions, and small folders in place of sql/."""
 
-import gzip
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,18 +7,27 @@ from pathlib import Path
 import pytest
 
 from dynrec_store.binaries import Binaries, locate
-from tests.conftest import MakeDatabase
+from dynrec_store.embedded import EmbeddedPostgres
+from tests.conftest import PACKAGES, SETTINGS, MakeDatabase
+from tests.migration import released
 
 Dump = Callable[..., str]
 WriteSql = Callable[..., Path]
-
-RELEASES = Path(__file__).parent / "releases"
 
 
 @pytest.fixture(scope="session")
 def binaries(open_folder: Path, postgres_package: str) -> Binaries:
     """The programs of the server that is tested: they read older servers, too."""
     return locate(postgres_package, open_folder)
+
+
+@pytest.fixture(scope="session")
+def older_server(open_folder: Path, postgres_package: str) -> Iterator[EmbeddedPostgres]:
+    """A server of the oldest version that is supported."""
+    if postgres_package == PACKAGES["16"]:
+        pytest.skip("there is no older server than 16")
+    with EmbeddedPostgres(open_folder / "older", package=PACKAGES["16"], settings=SETTINGS) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +47,7 @@ def dump_schema(binaries: Binaries) -> Dump:
 def release(make_database: MakeDatabase, binaries: Binaries) -> str:
     """The name of a database as the first release left it, with data; nobody is connected to it."""
     url = make_database("template0")
-    quiet = ["--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1"]
-    dump = gzip.decompress((RELEASES / "0001.sql.gz").read_bytes())
-    subprocess.run([binaries.program("psql"), *quiet, f"--dbname={url}"], input=dump, check=True)
+    released.restore(binaries, url)
     return url.rpartition("/")[2]
 
 

@@ -1,16 +1,20 @@
 """The database of the first release: what a user built on it, and what a later version has to make of it."""
 
+import gzip
+import subprocess
+from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
 
 from dynrec_store import migrate, queue
+from dynrec_store.binaries import Binaries
 from tests.drain import drain
 from tests.property import labour, oracle, shop
 from tests.sql.shop import KINDS, TABLES, Shop, kinds_argument
 
-Session = psycopg.Connection[tuple[Any, ...]]
+RELEASE = Path(__file__).parent / "releases" / "0001.sql.gz"
 
 # Over recommend, which has more arguments today: no version can replace it under them.
 IN_THE_WAY: dict[str, LiteralString] = {
@@ -28,6 +32,13 @@ VIEWS: LiteralString = """
     create view app.trends as select * from dynrec.trending('store', 5);
     create view app.state as select recommender, queued, dead_letters from dynrec.status;
 """
+
+
+def restore(binaries: Binaries, url: str) -> None:
+    """Make an empty database the one of the first release."""
+    quiet = ["--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1"]
+    dump = gzip.decompress(RELEASE.read_bytes())
+    subprocess.run([binaries.program("psql"), *quiet, f"--dbname={url}"], input=dump, check=True)
 
 
 def clear_the_way(url: str) -> None:
