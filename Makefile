@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test test-oldest test-lenskit lint docs
+.PHONY: install demo test test-oldest test-lenskit lint audit docs
 
 install: $(INSTALLED)
 
@@ -31,6 +31,12 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.lint_migrations
+
+audit: install  ## known vulnerabilities of the versions in constraints.txt; says so where no advisory service is reachable
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet pip-audit==2.10.1
+	$(BIN)/python -m tests.audit_dependencies .venv-audit/bin/pip-audit
 
 docs: install
 	$(BIN)/python docs/generate.py
