@@ -1,6 +1,7 @@
 """The database of the first release: what a user built on it, and what a later version has to make of it."""
 
 import gzip
+import re
 import subprocess
 from pathlib import Path
 from typing import Any, LiteralString
@@ -34,10 +35,14 @@ VIEWS: LiteralString = """
 """
 
 
-def restore(binaries: Binaries, url: str) -> None:
-    """Make an empty database the one of the first release."""
+def restore(binaries: Binaries, url: str, *, owned: bool = False) -> None:
+    """Make an empty database the one of the first release; `owned`: by the role that is connected, no superuser."""
     quiet = ["--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1"]
     dump = gzip.decompress(RELEASE.read_bytes())
+    if owned:  # as pg_restore does with --no-owner and without the extension's entries
+        dump = re.sub(
+            rb"^(ALTER .* OWNER TO|CREATE EXTENSION|COMMENT ON EXTENSION) .*;\n", b"", dump, flags=re.MULTILINE
+        )
     subprocess.run([binaries.program("psql"), *quiet, f"--dbname={url}"], input=dump, check=True)
 
 

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from dynrec_store import migrate
+from dynrec_store.binaries import Binaries
 from dynrec_store.exceptions import DependentObjectsError
 from tests.migration import released
 from tests.property import answers
@@ -111,3 +112,26 @@ def test_who_could_read_still_can(release_url: str, app_role: str) -> None:
             connection.execute(f"select from dynrec.{view}".encode())
         assert len(connection.execute("select from dynrec.trending('store', 3)").fetchall()) == 3
         assert len(connection.execute("select from dynrec.recommend('store', 'c1', 3)").fetchall()) == 3
+
+
+def test_an_owner_without_superuser_can_upgrade(
+    empty_database_url: str, app_role: str, binaries: Binaries, dump_schema: Callable[..., str]
+) -> None:
+    name = empty_database_url.rpartition("/")[2]
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(
+            f"""
+            create extension vector;
+            alter database {name} set session_preload_libraries = 'vector';
+            alter database {name} owner to {app_role};
+            alter role {app_role} login password 'of a test'
+            """.encode()
+        )
+    url = f"postgresql://{app_role}:of%20a%20test@{empty_database_url.rpartition('@')[2]}"
+    released.restore(binaries, url, owned=True)
+    released.clear_the_way(url)
+    migrate.upgrade(url)
+    assert released.work_off(url) == []
+    assert "OWNER TO postgres" not in dump_schema(url, "--schema=dynrec", "--schema=dynrec_data")
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(f"alter database {name} owner to postgres; drop owned by {app_role} cascade".encode())
