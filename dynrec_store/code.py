@@ -84,6 +84,8 @@ def _run(cursor: Cursor[Any], folder: Path) -> None:
         source = file.read_bytes()
         try:
             cursor.execute(source)
+        except psycopg.OperationalError:
+            raise  # a lock, a deadlock, a connection: not the file's fault
         except psycopg.Error as error:
             raise MigrationError(f"sql/{file.name}{_place(error, source)}: {error}") from error
 

@@ -25,6 +25,9 @@ OLDER_CODE = """
 
 NEWER_CODE = "create or replace view dynrec.status as select 'another column' as something;"
 
+# The same, replaced in place.
+LONGER_CODE = OLDER_CODE.replace("as nothing", "as nothing, 2 as more")
+
 WITHOUT_COMMENT = """
     select p.oid::regprocedure::text from pg_proc p
     where p.pronamespace = 'dynrec'::regnamespace and obj_description(p.oid, 'pg_proc') is null
@@ -153,8 +156,9 @@ def test_an_owner_without_superuser_can_migrate(empty_database_url: str, role: s
     execute(empty_database_url, f"alter database {name} owner to postgres")
 
 
+@pytest.mark.parametrize("newer", [NEWER_CODE, LONGER_CODE])
 def test_a_lock_that_is_not_to_be_had_ends_the_migration(
-    empty_database_url: str, write_sql: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, write_sql: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, newer: str
 ) -> None:
     monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "100ms")
     monkeypatch.setattr(migrate, "ATTEMPTS", 2)
@@ -163,7 +167,7 @@ def test_a_lock_that_is_not_to_be_had_ends_the_migration(
     with psycopg.connect(empty_database_url) as reader:
         reader.execute("select from dynrec.status")
         with pytest.raises(BusyError, match="Nothing was changed"):
-            migrate.upgrade(empty_database_url, sql_folder=write_sql(NEWER_CODE))
+            migrate.upgrade(empty_database_url, sql_folder=write_sql(newer))
     assert migrate.current(empty_database_url, sql_folder=older).is_current
 
 
