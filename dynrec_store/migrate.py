@@ -28,7 +28,9 @@ from dynrec_store.exceptions import (
 from dynrec_store.resources import resource_folder
 from dynrec_store.schema import CONTEXT_OPTIONS, DATA_SCHEMA
 
-LOCK_TIMEOUT = "2s"  # then the migration lets go of everything rather than make an application wait behind it
+# Then the migration lets go of everything, rather than make an application wait behind it. Less than deadlock_timeout,
+# a second, so that it is the one to give up.
+LOCK_TIMEOUT = "800ms"
 ATTEMPTS = 6  # to get all locks; in between, after 0.5, 1, 2, 4 and 5 seconds, the application goes on
 
 SCHEMA_COMMENT: LiteralString = (
@@ -173,7 +175,16 @@ def _prepare(cursor: psycopg.Cursor[Any]) -> str:
 
 
 def _hold_readers(cursor: psycopg.Cursor[Any]) -> None:
-    """Have readers wait where they begin, holding nothing that the revisions need: nobody gets into a deadlock."""
+    """Have readers wait where they begin, at a view or in a function: they hold nothing that is needed later."""
+    # `lock table` on a view would lock what it reads, catalogs included; who owns it already changes nothing
+    cursor.execute(
+        """
+        select format('alter view %s owner to %s', c.oid::regclass, c.relowner::regrole) from pg_class c
+        where c.relnamespace = to_regnamespace('dynrec') and c.relkind = 'v' order by c.oid desc
+        """
+    )
+    for (statement,) in cursor.fetchall():
+        cursor.execute(statement)
     cursor.execute("lock table dynrec_data.recommender in access exclusive mode")
 
 
