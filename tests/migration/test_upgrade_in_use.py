@@ -33,6 +33,10 @@ MIGRATION_WAITS = """
       where datname = current_database() and application_name = 'dynrec migrate' and wait_event_type = 'Lock')
 """
 
+MIGRATION_HOLDS = """
+    exists (select from pg_locks where relation = 'dynrec_data.recommender'::regclass and mode = 'AccessExclusiveLock' and granted)
+"""
+
 
 @dataclass
 class Application(Turmoil):
@@ -154,6 +158,21 @@ def test_an_upgrade_gets_through_when_a_long_transaction_ends(
         migrating = pool.submit(migrate.upgrade, release_url)
         wait_until(release_url, MIGRATION_WAITS)
         wait_until(release_url, f"not {MIGRATION_WAITS}")  # it has given up, for the time being
+        reader.rollback()
+        _, after = migrating.result()
+    assert after.is_current
+
+
+def test_a_reader_of_a_view_waits_and_gets_its_answer(release_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # of a deadlock the reader would be the victim, when the migration has had the time to come to the views
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "60s")
+    patient = f"{release_url}?options=-c%20deadlock_timeout%3D60s"
+    released.clear_the_way(release_url)
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(release_url) as reader:
+        reader.execute("set deadlock_timeout = '5s'")
+        migrating = pool.submit(migrate.upgrade, patient)
+        wait_until(release_url, MIGRATION_HOLDS)
+        assert len(reader.execute("select from dynrec.status").fetchall()) == 2
         reader.rollback()
         _, after = migrating.result()
     assert after.is_current
