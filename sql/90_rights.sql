@@ -87,6 +87,24 @@ $$;
 comment on function dynrec._callable() is
   'Internal. Which functions of schema dynrec each role may call: those that it is there to call, and what they and the views call with the rights of the caller.';
 
+create or replace function dynrec._keep_callers() returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+  caller text;
+begin
+  for caller in
+    select r.rolname from pg_namespace n cross join lateral aclexplode(n.nspacl) a join pg_roles r on r.oid = a.grantee
+    where n.nspname = 'dynrec' and a.privilege_type = 'USAGE' and r.oid <> n.nspowner and r.rolname not in (select f.role from dynrec._role_functions() f)
+  loop
+    perform dynrec._grant_membership(case when has_table_privilege(caller, 'dynrec_data.impression', 'insert') then 'dynrec_writer' else 'dynrec_reader' end, caller);
+  end loop;
+end
+$$;
+comment on function dynrec._keep_callers() is
+  'Internal. Before there were roles, everybody who could use schema dynrec could call its functions: such a role becomes a reader, or a writer if it could log.';
+
 create or replace function dynrec._grant_functions() returns void
 language plpgsql
 set search_path from current
@@ -94,6 +112,9 @@ as $$
 declare
   one record;
 begin
+  if has_function_privilege('public', 'dynrec._recommender(text)', 'execute') then
+    perform dynrec._keep_callers();
+  end if;
   revoke execute on all functions in schema dynrec from public;
   for one in
     select f.role, string_agg(f.function::text, ', ') as functions from dynrec._callable() f where to_regrole(f.role) is not null group by f.role

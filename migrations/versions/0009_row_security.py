@@ -109,6 +109,12 @@ DISABLE = """
       loop
         execute format('alter table dynrec_data.%I disable row level security', one.relname);
       end loop;
+      for one in select r.rolname from pg_roles r where r.rolname ~ '^dynrec_(reader|writer|worker|admin)$' loop
+        execute format('revoke all on all tables in schema dynrec_data from %I', one.rolname);
+        execute format('revoke all on all functions in schema dynrec_data from %I', one.rolname);
+        execute format('revoke all on schema dynrec, dynrec_data from %I', one.rolname);
+      end loop;
+      grant execute on all functions in schema dynrec_data to public;
     end
     $$
 """

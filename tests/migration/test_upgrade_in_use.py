@@ -142,6 +142,7 @@ def test_an_upgrade_gives_way_to_a_long_transaction(
         application.go_on()  # nobody waits behind it any more
         assert dump_schema(application.url) == before
         reader.rollback()
+        monkeypatch.undo()
         _, after = migrate.upgrade(application.url)
         assert after.is_current
     assert application.errors == []
