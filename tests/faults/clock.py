@@ -15,9 +15,13 @@ def library() -> str:
     return str(found)
 
 
-def ahead(seconds: int) -> dict[str, str]:
-    """The environment of a process whose clock is so far ahead from its start on."""
-    return {"LD_PRELOAD": library(), "FAKETIME": f"{seconds:+d}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+def behind(seconds: int) -> dict[str, str]:
+    """The environment of a process whose clock is so far behind from its start on.
+
+    Never ahead: a signal handler that interrupts a wait is shown the true time, and a server whose timers are due
+    long after that never looks for deadlocks.
+    """
+    return {"LD_PRELOAD": library(), "FAKETIME": f"-{seconds}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 class Clock:

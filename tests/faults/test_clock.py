@@ -11,7 +11,7 @@ import pytest
 
 from dynrec_store.embedded import EmbeddedPostgres
 from tests.faults.broker import Redis
-from tests.faults.clock import HOUR, Clock, ahead
+from tests.faults.clock import HOUR, Clock, behind
 from tests.faults.conftest import DURABLE, declared_shop
 from tests.faults.ledger import Ledger
 from tests.faults.load import Load, until
@@ -65,23 +65,28 @@ def test_the_database_has_its_clock_set(
 ) -> None:
     dice = random.Random(seed)
     server = EmbeddedPostgres(open_folder / "timeless", package=postgres_package, settings=DURABLE)
+
+    def start(hours: int) -> None:
+        with monkeypatch.context() as patch:
+            for name, value in (behind(hours * HOUR) if hours else {}).items():
+                patch.setenv(name, value)
+            server.start()
+
     with stopping(server):
-        server.start()
+        start(3)
         load = Load(declared_shop(server, "clock"), seed, ACTIONS, ledger=ledger)
         with Nursery(load.url, tmp_path, None) as nursery:
             processes = [nursery.start(role) for role in nursery.roles]
             with load.going_on(writers=2, readers=1):
-                for hours in [3, 0] * rounds:
+                for hours in [0, 3] * rounds:
                     time.sleep(dice.uniform(1, 2))
                     with psycopg.connect(load.url, autocommit=True) as connection:
                         until(connection, "select exists (select from dynrec_data.lease)")
                     nursery.kill(processes.pop(0))
-                    ledger.inflict(f"clock of the database set {'forward' if hours else 'back'}")
-                    with load.outage(), monkeypatch.context() as patch:
+                    ledger.inflict(f"clock of the database set {'back' if hours else 'forward'}")
+                    with load.outage():
                         kill_server(server)
-                        for name, value in ahead(hours * HOUR).items():
-                            patch.setenv(name, value)
-                        server.start()
+                        start(hours)
                     processes.append(nursery.start("both"))
             assert load.differences() == []
             assert nursery.complaints() == ""
