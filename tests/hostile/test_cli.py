@@ -28,7 +28,8 @@ LONG_JOBS = {
     "bench",
     "train",
     "downgrade",
-}  # they start something, or take everything away
+    "add",
+}  # they start or load something, or take everything away
 ENDLESS = {"watch", "help", "install_completion", "show_completion"}
 PARTS = {"database_url", "data_dir", "output"}  # below, with values of their own
 
