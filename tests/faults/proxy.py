@@ -20,6 +20,16 @@ LOOK_SECONDS = 0.05  # a socket is closed only when nobody waits for it
 TCP_REPAIR = 19  # of Linux: a socket that is closed in this mode tells its peer nothing
 
 
+def may_forget() -> bool:
+    """Whether connections can be forgotten here: only who administers the network may."""
+    with socket.socket() as probe:
+        try:
+            probe.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+        except OSError:
+            return False
+    return True
+
+
 class Proxy:
     """Passes connections on to a server for the length of the block; `inflict` breaks them in mid-statement."""
 
