@@ -48,7 +48,21 @@ PIECES = [
 
 pieces = st.one_of(st.sampled_from(PREDICATES), st.sampled_from(PIECES), st.text(characters, max_size=3))
 filters = st.builds(str.join, st.sampled_from(["", " ", "\n"]), st.lists(pieces, min_size=1, max_size=6))
+leaps = st.sampled_from(
+    [
+        ") or (",
+        ") and (",
+        ")\nor\n(",
+        ") is not null or (",
+        ") = any (array[true]) or (",
+        "), (",
+        "] || array[",
+        ") union select '1' where (",
+    ]
+)
 mended = st.one_of(
+    # out of one place and into another, with every bracket in its pair
+    st.builds("{}{}{}".format, st.sampled_from(PREDICATES), leaps, st.sampled_from(PREDICATES)),
     st.builds("({} {})".format, filters, st.sampled_from(PREDICATES)),
     st.builds("{} or {}".format, st.sampled_from(PREDICATES), filters),
     st.builds("{} -- {}".format, st.sampled_from(PREDICATES), filters),
