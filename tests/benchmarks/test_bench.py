@@ -33,6 +33,7 @@ TINY = {
     "backfill": ("--rows=30", "--runs=1"),
     "recommend": ("--items=1000", "--users=3", "--runs=1"),
     "evaluate": ("--items=1000", "--users=5", "--runs=1"),
+    "load": ("--rows=1000", "--rate=200", "--seconds=2", "--runs=1"),
     "promotion": ("--items=1000", "--readers=2", "--seconds=2", "--runs=1"),
 }
 
@@ -52,6 +53,14 @@ NAMES = {
         "evaluate, content, parallel",
         "evaluate, learned",
         "evaluate, learned, parallel",
+    ],
+    "load": [
+        "load, writing",
+        "load, working off",
+        "load, freshness of the other recommender",
+        "load, freshness of a change amid the storm",
+        "load, size of the queue",
+        "load, memory",
     ],
     "promotion": [
         "promotion, content, p50",

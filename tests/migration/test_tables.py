@@ -23,7 +23,14 @@ MADE_AT_RUN_TIME = """
 """
 
 # What a dump holds besides tables, columns, constraints and indexes; who sees which rows is tested elsewhere.
-NOT_OF_TABLES = ("_default_pkey ATTACH PARTITION", "CREATE POLICY", "ENABLE ROW LEVEL SECURITY", "sees_item", "end$$", "GRANT ")
+NOT_OF_TABLES = (
+    "_default_pkey ATTACH PARTITION",
+    "CREATE POLICY",
+    "ENABLE ROW LEVEL SECURITY",
+    "sees_item",
+    "end$$",
+    "GRANT ",
+)
 
 
 def engine_url(url: str) -> str:

@@ -1,4 +1,4 @@
-"""The command line: dynrec bench capture | freshness | backfill | recommend | evaluate | promotion | quality | all."""
+"""The command line: dynrec bench capture, freshness, backfill, recommend, evaluate, load, promotion, quality, all."""
 
 import logging
 import sys
@@ -12,6 +12,7 @@ from workers.bench.backfill import backfill as bench_backfill
 from workers.bench.capture import capture as bench_capture
 from workers.bench.evaluate import evaluate as bench_evaluate
 from workers.bench.freshness import freshness as bench_freshness
+from workers.bench.load import load as bench_load
 from workers.bench.promotion import promotion as bench_promotion
 from workers.bench.quality.command import quality
 from workers.bench.recommend import recommend as bench_recommend
@@ -96,6 +97,19 @@ def evaluate(
 
 
 @app.command()
+def load(
+    *,
+    rows: Annotated[int, typer.Option(min=1000, max=10_000_000, help="Items of the stormy recommender.")] = 10_000,
+    rate: Annotated[int, typer.Option(min=100, help="Changes a second.")] = 10_000,
+    seconds: Annotated[int, typer.Option(min=1, help="Length of a storm.")] = 20,
+    runs: Runs = 3,
+    json: Json = False,
+) -> None:
+    """Load: a storm of changes with readers and workers beside, against the same writes to plain tables."""
+    show(bench_load(load_settings(), rows=rows, rate=rate, seconds=seconds, runs=runs), as_json=json)
+
+
+@app.command()
 def promotion(
     *,
     items: Annotated[int, typer.Option(min=1000, max=10_000_000)] = 10_000,
@@ -127,6 +141,7 @@ def everything(
         *bench_backfill(settings, rows=rows, runs=3),
         *bench_recommend(settings, items=items, users=200, runs=5),
         *bench_evaluate(settings, items=20_000, users=1000, runs=5),
+        *bench_load(settings, rows=10_000, rate=10_000, seconds=20, runs=3),
         *bench_promotion(settings, items=10_000, readers=2, seconds=5, runs=5),
     ]
     show(figures, as_json=json)
