@@ -81,8 +81,8 @@ def reader(make_database: MakeDatabase, drop_database: DropDatabase, busy_templa
         connection.execute(
             """
             create role reader_of_filters;
-            grant usage on schema shop, dynrec, dynrec_data to reader_of_filters;
-            grant select on all tables in schema shop, dynrec, dynrec_data to reader_of_filters;
+            grant dynrec_reader to reader_of_filters; grant usage on schema shop to reader_of_filters;
+            grant select on all tables in schema shop to reader_of_filters;
             grant select on sequence public.canary to reader_of_filters;
             create function shop.forbidden() returns boolean language sql security definer as $$ select nextval('public.canary') > 0 $$;
             revoke execute on function shop.forbidden() from public;
