@@ -218,7 +218,9 @@ def test_a_lock_that_is_not_to_be_had(tables: Session, database_url: str) -> Non
 
 
 def test_what_a_role_may_not_do(tables: Session) -> None:
-    tables.execute("create role reader_of_a_test; grant dynrec_reader to reader_of_a_test; grant usage on schema shop to reader_of_a_test")
+    tables.execute(
+        "create role reader_of_a_test; grant dynrec_reader to reader_of_a_test; grant usage on schema shop to reader_of_a_test"
+    )
     tables.execute("grant select on all tables in schema shop to reader_of_a_test")
     before = snapshot(tables)
     tables.execute("set role reader_of_a_test")
