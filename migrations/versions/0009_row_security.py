@@ -112,7 +112,10 @@ DISABLE = """
       for one in select r.rolname from pg_roles r where r.rolname ~ '^dynrec_(reader|writer|worker|admin)$' loop
         execute format('revoke all on all tables in schema dynrec_data from %I', one.rolname);
         execute format('revoke all on all functions in schema dynrec_data from %I', one.rolname);
-        execute format('revoke all on schema dynrec, dynrec_data from %I', one.rolname);
+        execute format('revoke all on schema dynrec_data from %I', one.rolname);
+        if to_regnamespace('dynrec') is not null then
+          execute format('revoke all on schema dynrec from %I', one.rolname);
+        end if;
       end loop;
       grant execute on all functions in schema dynrec_data to public;
     end

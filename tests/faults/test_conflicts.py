@@ -50,7 +50,8 @@ def commit(load: Load, connection: Connection, write: Callable[[], None]) -> Non
                 write()
         except (DeadlockDetected, SerializationFailure) as conflict:
             load.ledger.inflict(type(conflict).__name__)
-            if "dynrec" in (conflict.diag.context or ""):
+            # which statement notices a serialisation failure is chance; to wait for each other there takes two
+            if isinstance(conflict, DeadlockDetected) and "dynrec" in (conflict.diag.context or ""):
                 load.errors.append(f"in capture: {conflict} {conflict.diag.context}")
         except psycopg.Error as error:
             load.errors.append(repr(error))
