@@ -1,0 +1,155 @@
+"""Everything that a role may ask: each function that it may call, with each argument, and each relation that it may read."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tests.drain import Session
+
+LONG_AGO, NOW = "timestamptz '2024-03-01 00:00+00'", "clock_timestamp()"
+
+# By the name of an argument (of a function, of a type), else by its type: the first is given always, the others one at a time. Of tenant ant, and of bee.
+VALUES: dict[str, list[str]] = {
+    "recommender": ["'market'", "'bee-market'"],
+    "user_id": ["'ant-user1'", "'bee-user1'", "'bee-user4'", "'nobody'"],
+    "item_id": ["'ant-01'", "'bee-01'", "'nothing'"],
+    "item_ids": ["'{ant-01,ant-02}'", "'{bee-01,bee-02}'"],
+    "user_ids": ["'{ant-user1}'", "'{ant-user1,bee-user1}'"],
+    "exclude_items": ["'{}'", "'{ant-03}'"],
+    "filter": ["null", "'price > 0'", "'title <> '''''", "'1 / (price - price) > 0'", "'nonsense'"],
+    "filter_args": ["'{}'"],
+    "from": ["'{since}'", LONG_AGO],
+    "to": [NOW],
+    "until": ["null", NOW],
+    "as_of": [NOW, LONG_AGO, "null"],
+    "known_at": [NOW],
+    "experiment": ["'trial'", "'nothing'"],
+    "recommend.experiment": ["null", "'trial'", "'nothing'"],
+    "by_model": ["null", "{model}", "1", "999"],
+    "model_version": ["{model}", "1"],
+    "baseline": ["1"],
+    "by": ["'{model_version}'", "'{surface,experiment,arm,position,day}'"],
+    "query": ["'title'", "'\"bee-title\" or lamp'"],
+    "query_vector": ["null", "(select array_fill(0.1, array[256])::public.vector)"],
+    "category": ["null", "'category'", "'nothing'"],
+    "diversity": ["0", "0.5"],
+    "exclude_seen": ["false", "true"],
+    "impressions": ["""'[{"user_id": "ant-user1", "item_ids": ["ant-01"]}]'"""],
+    "surface": ["'home'"],
+    "arm": ["null", "'a'"],
+    "reward": ["'click'", "'value'"],
+    "timeout": ["'0 s'"],
+    "within": ["'1 day'", "'365 days'"],
+    "click_kinds": ["null", "'{view}'"],
+    "conversion_kinds": ["null", "'{bee-kind}'"],
+    "kind_weights": ["null", """'{"*": 1}'"""],
+    "users": ["null", "2"],
+    "bins": ["4"],
+    "sample": ["5"],
+    "seed": ["0"],
+    "backdated": ["false", "true"],
+    "user_counts": ["'{1,1}'"],
+    "catalogue_size": ["5"],
+    "k": ["10"],
+    "k integer[]": ["'{10}'"],
+    "recommender_id": ["1"],
+    "relation": ["'market.products'"],
+    "type": ["'text'"],
+}
+BY_TYPE: dict[str, list[str]] = {
+    "text": ["'ant-01'", "'bee-01'"],
+    "text[]": ["'{ant-01}'", "'{bee-01,bee-user1}'"],
+    "integer": ["1"],
+    "integer[]": ["'{1}'"],
+    "bigint": ["1"],
+    "bigint[]": ["'{1}'"],
+    "smallint": ["1"],
+    "double precision": ["0.5"],
+    "double precision[]": ["'{0.5}'"],
+    "boolean": ["false", "true"],
+    "timestamp with time zone": [NOW],
+    "timestamp with time zone[]": ["array[now()]"],
+    "interval": ["'1 day'"],
+    "jsonb": ["'{}'"],
+    "dynrec_data.recommender": ["dynrec._recommender('market')"],
+    "dynrec_data.experiment": ["(select x from dynrec_data.experiment x limit 1)"],
+    "dynrec_data.model_version": ["(select m from dynrec_data.model_version m order by m.id limit 1)"],
+    "regclass": ["'market.products'", "'market.events'"],
+}
+
+FUNCTIONS = """
+    select p.oid::regprocedure::text, format('%I.%I', n.nspname, p.proname), p.proname,
+        array(select a.name from unnest(p.proargnames, p.proargmodes) with ordinality as a (name, mode, place)
+            where coalesce(a.mode, 'i') in ('i', 'v') order by a.place),
+        array(select format_type(t.type, null) from unnest(p.proargtypes) with ordinality as t (type, place) order by t.place)
+    from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+    where n.nspname in ('dynrec', 'dynrec_data') and p.prokind = 'f' and p.prorettype <> 'trigger'::regtype
+        and has_function_privilege(p.oid, 'execute')
+    order by 1
+"""
+RELATIONS = """
+    select c.oid::regclass::text from pg_class c
+    where c.relnamespace in ('dynrec'::regnamespace, 'dynrec_data'::regnamespace) and c.relkind in ('r', 'p', 'v')
+    order by 1
+"""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function that may be called."""
+
+    signature: str
+    qualified: str
+    name: str
+    arguments: list[str]
+    types: list[str]
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it is for applications."""
+        return self.qualified.startswith("dynrec.") and not self.name.startswith("_")
+
+    def calls(self, given: Mapping[str, object]) -> Iterator[str]:
+        """Statements that call it, each argument with each of its values."""
+        names = self.arguments or [""] * len(self.types)
+        choices = [
+            [_filled(value, given) for value in values(self.name, name, kind)]
+            for name, kind in zip(names, self.types, strict=True)
+        ]
+        for chosen in _one_at_a_time(choices):
+            typed = (
+                f'"{name}" => {value}::{kind}' if name else f"{value}::{kind}"
+                for name, value, kind in zip(names, chosen, self.types, strict=True)
+            )
+            yield f"select f::text from {self.qualified}({', '.join(typed)}) f"
+
+
+def values(function: str, name: str, kind: str) -> list[str]:
+    """What to give for an argument of a function."""
+    for key in (f"{function}.{name}", f"{name} {kind}", name):
+        if key in VALUES and not kind.startswith("dynrec_data."):
+            return VALUES[key]
+    return BY_TYPE.get(kind, ["null"])
+
+
+def _filled(value: str, given: Mapping[str, object]) -> str:
+    for name, thing in given.items():
+        value = value.replace("{" + name + "}", str(thing))
+    return value
+
+
+def _one_at_a_time(choices: list[list[str]]) -> Iterator[list[str]]:
+    first = [values[0] for values in choices]
+    yield first
+    for place, values_there in enumerate(choices):
+        for value in values_there[1:]:
+            yield [*first[:place], value, *first[place + 1 :]]
+
+
+def functions(connection: Session) -> list[Function]:
+    """The functions that the current role may call."""
+    return [Function(*row) for row in connection.execute(FUNCTIONS).fetchall()]
+
+
+def relations(connection: Session) -> list[str]:
+    """The tables and views of dynrec, whether they may be read or not."""
+    return [name for (name,) in connection.execute(RELATIONS).fetchall()]
