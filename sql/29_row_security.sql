@@ -5,10 +5,12 @@ create or replace function dynrec._sees_item_code() returns text
 language sql stable
 set search_path from current
 as $$
-  -- asked once for each row: no search path to set and reset, so operators and types say where they are from
+  -- asked once for each row: no search path to set and reset, so operators and types say where they are from;
+  -- of a source that was renamed nothing is seen, so that views go on telling of the other recommenders
   select e'begin\n' || coalesce(string_agg(format(
-      e'  if of_recommender operator(pg_catalog.=) %s then\n    perform from %s i where i.%I operator(pg_catalog.=) item_id::pg_catalog.%s;\n    return found;\n  end if;\n',
-      r.id, dynrec._qualified(r.items), r.item_key, case r.item_key_type when 'bigint' then 'int8' else r.item_key_type end), '' order by r.id), '')
+      e'  if of_recommender operator(pg_catalog.=) %s then\n    if pg_catalog.to_regclass(%L) is null then\n      return false;\n    end if;\n'
+      '    perform from %s i where i.%I operator(pg_catalog.=) item_id::pg_catalog.%s;\n    return found;\n  end if;\n',
+      r.id, dynrec._qualified(r.items), dynrec._qualified(r.items), r.item_key, case r.item_key_type when 'bigint' then 'int8' else r.item_key_type end), '' order by r.id), '')
     || e'  return false;\nend'
   from dynrec_data.recommender r where exists (select from pg_class c where c.oid = r.items)
 $$;
