@@ -1,15 +1,17 @@
 """Everything that a role may ask: each function that it may call, with each argument, and each relation that it may read."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tests.drain import Session
+from tests.sql.tenants import BEE, MARKS, heard
 
 LONG_AGO, NOW = "timestamptz '2024-03-01 00:00+00'", "clock_timestamp()"
 
 # By the name of an argument (of a function, of a type), else by its type: the first is given always, the others one at a time. Of tenant ant, and of bee.
 VALUES: dict[str, list[str]] = {
-    "recommender": ["'market'", "'bee-market'"],
+    "recommender": ["'{recommender}'", "'bee-market'"],
     "user_id": ["'ant-user1'", "'bee-user1'", "'bee-user4'", "'nobody'"],
     "item_id": ["'ant-01'", "'bee-01'", "'nothing'"],
     "item_ids": ["'{ant-01,ant-02}'", "'{bee-01,bee-02}'"],
@@ -52,7 +54,7 @@ VALUES: dict[str, list[str]] = {
     "k": ["10"],
     "k integer[]": ["'{10}'"],
     "recommender_id": ["1"],
-    "relation": ["'market.products'"],
+    "relation": ["'{schema}.products'"],
     "type": ["'text'"],
 }
 BY_TYPE: dict[str, list[str]] = {
@@ -70,10 +72,10 @@ BY_TYPE: dict[str, list[str]] = {
     "timestamp with time zone[]": ["array[now()]"],
     "interval": ["'1 day'"],
     "jsonb": ["'{}'"],
-    "dynrec_data.recommender": ["dynrec._recommender('market')"],
+    "dynrec_data.recommender": ["dynrec._recommender('{recommender}')"],
     "dynrec_data.experiment": ["(select x from dynrec_data.experiment x limit 1)"],
     "dynrec_data.model_version": ["(select m from dynrec_data.model_version m order by m.id limit 1)"],
-    "regclass": ["'market.products'", "'market.events'"],
+    "regclass": ["'{schema}.products'", "'{schema}.events'"],
 }
 
 FUNCTIONS = """
@@ -86,6 +88,10 @@ FUNCTIONS = """
         and has_function_privilege(p.oid, 'execute')
     order by 1
 """
+STATISTICS = (
+    "(select * from pg_stats where schemaname <> 'pg_catalog')",
+    "(select * from pg_stats_ext where schemaname <> 'pg_catalog')",
+)
 RELATIONS = """
     select c.oid::regclass::text from pg_class c
     where c.relnamespace in ('dynrec'::regnamespace, 'dynrec_data'::regnamespace) and c.relkind in ('r', 'p', 'v')
@@ -153,3 +159,35 @@ def functions(connection: Session) -> list[Function]:
 def relations(connection: Session) -> list[str]:
     """The tables and views of dynrec, whether they may be read or not."""
     return [name for (name,) in connection.execute(RELATIONS).fetchall()]
+
+
+def asked(connection: Session, given: Mapping[str, object], *, public_only: bool = False) -> dict[str, dict[str, str]]:
+    """What the current role hears, by function and statement."""
+    return {
+        function.signature: {statement: heard(connection, statement) for statement in function.calls(given)}
+        for function in functions(connection)
+        if function.is_public or not public_only
+    }
+
+
+def relations_read(connection: Session) -> dict[str, str]:
+    """All rows of everything that the current role may read, and the planner's statistics."""
+    names = [*relations(connection), *STATISTICS]
+    return {name: "\n".join(sorted(heard(connection, f"select t::text from {name} t").splitlines())) for name in names}
+
+
+def leaked(said: str, statement: str) -> str | None:
+    """The first line that names something of the other tenant which the statement itself did not name."""
+    for own in re.findall(r"bee-\w+", statement):
+        said = said.replace(own, "")
+    return next((line for line in said.splitlines() if any(mark in line for mark in MARKS[BEE])), None)
+
+
+def leaks(heard_by: dict[str, dict[str, str]]) -> dict[str, str]:
+    """The statements whose answers told of the other tenant, with the first line that did."""
+    return {
+        statement: line
+        for said in heard_by.values()
+        for statement, text in said.items()
+        if (line := leaked(text, statement))
+    }

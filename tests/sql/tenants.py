@@ -31,45 +31,59 @@ DECLARE = """
         numeric_columns => '{price}', interactions => 'market.events', kind_column => 'kind', value_column => 'value',
         kinds => '{"view": {"weight": 1, "half_life": "1 day"}, "*": {"weight": 2, "half_life": "90 days"}}', encoder => 'hashing')
 """
+MARKETS = {ANT: "ant-market", BEE: "bee-market"}  # where each has tables of his own
+
 # Who a row belongs to: a setting of the session, or the role itself.
 CONDITIONS: dict[str, LiteralString] = {
     "setting": "tenant = current_setting('app.tenant')",
     "role": "tenant = current_user",
 }
+READ = ("usage on schema market", "select on all tables in schema market")
 ITEMS, USERS = 12, 4
 FIRST, SPAN = "timestamptz '2024-03-01 12:00+00'", "interval '40 days'"
 
 
-def fill(connection: Session, tenant: str) -> None:
+def of(market: str, statement: str) -> bytes:
+    """A statement about the schema and recommender `market`, about those of another name."""
+    return statement.replace("'market'", "'\0'").replace("market", f'"{market}"').replace("\0", market).encode()
+
+
+def fill(connection: Session, tenant: str, market: str = "market") -> None:
     """The tenant's products, and what its users did with them."""
     mark, price = MARKS[tenant][0], PRICES[tenant]
     connection.execute(
-        """
+        of(
+            market,
+            """
         insert into market.products (id, title, category, price, tenant)
         select %(mark)s || to_char(n, 'FM00'), %(mark)s || 'title ' || (array['red','blue','old','new'])[1 + n %% 4] || ' '
             || (array['lamp','chair','spoon'])[1 + n %% 3] || ' nr ' || n, %(mark)s || 'class' || n %% 3, %(price)s + n, %(tenant)s
         from generate_series(1, %(items)s) n
         """,
+        ),
         {"mark": mark, "price": price, "tenant": tenant, "items": ITEMS},
     )
     connection.execute(
-        """
+        of(
+            market,
+            """
         insert into market.events
         select %(mark)s || 'user' || u, %(mark)s || to_char(1 + (u * 5 + n * 3) %% 12, 'FM00'),
             case n %% 3 when 0 then 'view' else %(mark)s || 'kind' end, %(price)s / 1000 + n / 1000.0,
             timestamptz '2024-03-01 12:00+00' + n * interval '4 days' + u * interval '1 hour', %(tenant)s
         from generate_series(1, %(users)s) u, generate_series(1, 8) n
         """,
+        ),
         {"mark": mark, "price": price, "tenant": tenant, "users": USERS},
     )
 
 
-def open_market(connection: Session, tenants: Sequence[str] = (ANT, BEE)) -> None:
+def open_market(connection: Session, tenants: Sequence[str] = (ANT, BEE), market: str = "market") -> None:
     """The tables with what these tenants have, and a recommender over them; all is published."""
-    connection.execute(TABLES)
+    connection.execute(of(market, TABLES))
     for tenant in tenants:
-        fill(connection, tenant)
-    connection.execute(DECLARE)
+        fill(connection, tenant, market)
+    connection.execute(of(market, DECLARE))
     drain(connection)
 
 
@@ -82,55 +96,77 @@ class Market:
     since: datetime  # all vectors are known from here on
 
 
-def busy_market(connection: Session, tenants: Sequence[str] = (ANT, BEE)) -> Market:
+def busy_market(connection: Session, tenants: Sequence[str] = (ANT, BEE), market: str = "market") -> Market:
     """The market of these tenants, in full use."""
-    open_market(connection, tenants)
-    model = learned.stage(connection, recommender="market")
-    learned.backfill(connection, "market")
+    open_market(connection, tenants, market)
+    model = learned.stage(connection, recommender=market)
+    learned.backfill(connection, market)
     ((since,),) = connection.execute("select clock_timestamp()").fetchall()
-    connection.execute("""select dynrec.create_experiment('market', 'trial', '[{"arm": "a"}, {"arm": "b"}]')""")
+    connection.execute(
+        of(market, """select dynrec.create_experiment('market', 'trial', '[{"arm": "a"}, {"arm": "b"}]')""")
+    )
     for tenant in tenants:
-        mark, number = MARKS[tenant]
+        mark, _ = MARKS[tenant]
         for user in (1, 2, 3):
-            _live(connection, tenant, f"{mark}user{user}", [f"{mark}{n:02}" for n in (1, 2, 3)], number)
-        connection.execute("select dynrec.forget_user('market', %s)", [f"{mark}user4"])
+            _live(connection, market, tenant, f"{mark}user{user}", [f"{mark}{n:02}" for n in (1, 2, 3)])
+        connection.execute("select dynrec.forget_user(%s, %s)", [market, f"{mark}user4"])
     drain(connection)
-    learned.backfill(connection, "market")
-    connection.execute("select dynrec.watch('market')")
-    _fail_some(connection)
+    learned.backfill(connection, market)
+    connection.execute("select dynrec.watch(%s)", [market])
+    _fail_some(connection, market)
     return Market(connection, model, since)
 
 
-def _live(connection: Session, tenant: str, user: str, items: Sequence[str], number: str) -> None:
+def _live(connection: Session, market: str, tenant: str, user: str, items: Sequence[str]) -> None:
     # a list is shown, and the user takes something from it
     connection.execute(
-        "select dynrec.log_impressions('market', %s, %s, surface => %s, experiment => 'trial', model_version => 1)",
-        [user, list(items), user],
+        "select dynrec.log_impressions(%s, %s, %s, surface => %s, experiment => 'trial', model_version => 1)",
+        [market, user, list(items), user],
     )
     connection.execute(
-        "insert into market.events values (%s, %s, 'view', %s, clock_timestamp(), %s)", [user, items[0], number, tenant]
+        of(market, "insert into market.events values (%s, %s, 'view', %s, clock_timestamp(), %s)"),
+        [user, items[0], MARKS[tenant][1], tenant],
     )
 
 
-def _fail_some(connection: Session) -> None:
-    # changes that wait, one that failed, one that was given up, a lease; of either tenant
-    connection.execute(
-        "update market.products set title = title || '!' where id in ('ant-05', 'bee-05', 'ant-06', 'bee-06')"
-    )
-    connection.execute("update market.events set value = value + 0.5 where user_id in ('ant-user2', 'bee-user2')")
-    for kind, entities in (("item", ["ant-05", "bee-05"]), ("user", ["ant-user2", "bee-user2"])):
-        token = claim(connection, "market", kind)
+def _fail_some(connection: Session, market: str) -> None:
+    # changes that wait, that failed, that were given up, leases
+    connection.execute(of(market, "update market.products set title = title || '!' where id ~ '-0[56]$'"))
+    connection.execute(of(market, "update market.events set value = value + 0.5 where user_id ~ 'user2$'"))
+    for kind in ("item", "user"):
+        token = claim(connection, market, kind)
         assert token is not None
-        for entity in entities:
+        ((entities,),) = connection.execute("select dynrec._leased_entities(%s)", [token]).fetchall()
+        for entity in entities[::2]:
             fail(connection, token, [entity], f"cannot encode {entity}", charge=True)
     connection.execute(
-        """
+        of(
+            market,
+            """
         insert into dynrec_data.dead_letter (entity, kind, recommender_id, attempts, error)
-        select k.entity, k.kind, r.id, 1, 'gave up ' || k.entity from dynrec_data.recommender r,
-            (values ('item', 'ant-07'), ('item', 'bee-07'), ('user', 'ant-user3'), ('user', 'bee-user3')) as k (kind, entity)
-        where r.name = 'market'
-        """
+        select p.id, 'item', r.id, 1, 'gave up ' || p.id from dynrec_data.recommender r, market.products p
+        where r.name = 'market' and p.id ~ '07$'
+        union all
+        select distinct e.user_id, 'user', r.id, 1, 'gave up ' || e.user_id from dynrec_data.recommender r, market.events e
+        where r.name = 'market' and e.user_id ~ 'user3$'
+        """,
+        )
     )
+
+
+def open_both(connection: Session) -> dict[str, Market]:
+    """A market of each, whose schema and tables are the tenant's."""
+    made = {tenant: busy_market(connection, [tenant], market) for tenant, market in MARKETS.items()}
+    for tenant, market in MARKETS.items():
+        connection.execute(f"create role {tenant}; grant dynrec_writer to {tenant}".encode())
+        for thing in ("schema market", "table market.products", "table market.events"):
+            connection.execute(of(market, f"alter {thing} owner to {tenant}"))
+    return made
+
+
+def close_both(connection: Session) -> None:
+    """The roles are of the whole server."""
+    connection.execute(f"reset role; drop owned by {ANT}, {BEE} cascade; drop role {ANT}, {BEE}".encode())
 
 
 def secure(connection: Session, tables: Sequence[str] = ("products", "events"), by: str = "role") -> None:
@@ -145,15 +181,13 @@ def secure(connection: Session, tables: Sequence[str] = ("products", "events"), 
 
 
 @contextmanager
-def roles(*connections: Session, grants: LiteralString = "select on all tables in schema market") -> Iterator[None]:
+def roles(*connections: Session, grants: Sequence[str] = READ) -> Iterator[None]:
     """The roles of both tenants, who may read and log in these databases."""
     for tenant in (ANT, BEE):
-        connections[0].execute(
-            sql.SQL("create role {0}; grant dynrec_writer to {0}").format(sql.Identifier(tenant)).as_bytes()
-        )
+        connections[0].execute(f"create role {tenant}; grant dynrec_writer to {tenant}".encode())
         for connection in connections:
-            _grant(connection, "usage on schema market", tenant)
-            _grant(connection, grants, tenant)
+            for right in grants:
+                connection.execute(f"grant {right} to {tenant}".encode())
     try:
         yield
     finally:
@@ -161,10 +195,6 @@ def roles(*connections: Session, grants: LiteralString = "select on all tables i
             _reset(connection)
             connection.execute(f"drop owned by {ANT}, {BEE} cascade".encode())
         connections[0].execute(f"drop role {ANT}, {BEE}".encode())
-
-
-def _grant(connection: Session, right: LiteralString, tenant: str) -> None:
-    connection.execute(sql.SQL("grant {} to {}").format(sql.SQL(right), sql.Identifier(tenant)))
 
 
 def _reset(connection: Session) -> None:

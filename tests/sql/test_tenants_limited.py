@@ -9,8 +9,8 @@ import pytest
 
 from tests.drain import Session, drain
 from tests.sql import tenants
+from tests.sql.asking import leaked
 from tests.sql.tenants import ANT, BEE, acting, heard
-from tests.sql.test_tenants_shared import leaked
 
 CALLS = {
     "recommend": "recommend('market', 'ant-user1', k => 50)",
@@ -36,7 +36,7 @@ def market(connection: Session) -> Iterator[Session]:
     """Both tenants' rows, published; neither role may read anything yet."""
     tenants.open_market(connection)
     connection.execute("set timezone = 'UTC'")
-    with tenants.roles(connection, grants="usage on schema market"):
+    with tenants.roles(connection, grants=["usage on schema market"]):
         yield connection
 
 

@@ -10,7 +10,8 @@ import pytest
 from dynrec_store import database
 from tests.conftest import MakeDatabase
 from tests.sql import asking, tenants
-from tests.sql.tenants import ANT, BEE, Market, acting, heard
+from tests.sql.asking import leaked, leaks, relations_read
+from tests.sql.tenants import ANT, Market, acting, heard
 
 Markets = tuple[Market, Market]  # of both tenants, and of ant alone
 
@@ -46,40 +47,10 @@ def markets(request: pytest.FixtureRequest, make_database: MakeDatabase, templat
             yield made
 
 
-def leaked(said: str, statement: str) -> str | None:
-    """The first line that names something of the other tenant which the statement itself did not name."""
-    for own in re.findall(r"bee-\w+", statement):
-        said = said.replace(own, "")
-    return next((line for line in said.splitlines() if any(mark in line for mark in tenants.MARKS[BEE])), None)
-
-
 def asked(market: Market, *, public_only: bool = False) -> dict[str, dict[str, str]]:
     """What the current role hears, by function and statement."""
-    given = {"model": market.model, "since": market.since}
-    return {
-        function.signature: {statement: heard(market.connection, statement) for statement in function.calls(given)}
-        for function in asking.functions(market.connection)
-        if function.is_public or not public_only
-    }
-
-
-def leaks(heard_by: dict[str, dict[str, str]]) -> dict[str, str]:
-    """The statements whose answers told of the other tenant, with the first line that did."""
-    return {
-        statement: line
-        for said in heard_by.values()
-        for statement, text in said.items()
-        if (line := leaked(text, statement))
-    }
-
-
-def read(market: Market) -> dict[str, str]:
-    """All rows of everything that the current role may read, and the planner's statistics."""
-    names = [*asking.relations(market.connection), "pg_catalog.pg_stats", "pg_catalog.pg_stats_ext"]
-    return {
-        name: "\n".join(sorted(heard(market.connection, f"select t::text from {name} t").splitlines()))
-        for name in names
-    }
+    given = {"model": market.model, "since": market.since, "recommender": "market", "schema": "market"}
+    return asking.asked(market.connection, given, public_only=public_only)
 
 
 def test_no_function_tells_of_the_other_tenant(markets: Markets) -> None:
@@ -95,7 +66,7 @@ def test_no_function_tells_of_the_other_tenant(markets: Markets) -> None:
 def test_no_relation_tells_of_the_other_tenant(markets: Markets) -> None:
     markets[0].connection.execute("analyze")
     with acting(markets[0].connection):
-        found = read(markets[0])
+        found = relations_read(markets[0].connection)
     assert {name: line for name, text in found.items() if (line := leaked(text, ""))} == {}
     told = {name for name, text in found.items() if "ant-" in text}
     assert {"dynrec_data.item_vector", "dynrec_data.item_content", "dynrec_data.item_popularity"} <= told
@@ -106,12 +77,12 @@ def test_without_row_level_security_it_tells(markets: Markets) -> None:
     connection = markets[0].connection
     connection.execute("alter role tenant_ant bypassrls")
     with acting(connection):
-        said, found = asked(markets[0], public_only=True), read(markets[0])
+        said, found = asked(markets[0], public_only=True), relations_read(markets[0].connection)
     connection.execute("alter role tenant_ant nobypassrls")
     assert len({statement.split("(")[0] for statement in leaks(said)}) > 10
     told = {name for name, text in found.items() if leaked(text, "")}
     assert {"dynrec_data.impression", "dynrec_data.exposure", "dynrec_data.change", "dynrec_data.dead_letter"} <= told
-    assert {"dynrec_data.user_vector", "dynrec_data.item_vector", "dynrec.failures", "pg_catalog.pg_stats"} <= told
+    assert {"dynrec_data.user_vector", "dynrec_data.item_vector", "dynrec.failures", asking.STATISTICS[0]} <= told
 
 
 def alike(one: str, other: str) -> bool:
@@ -127,14 +98,14 @@ def test_answers_are_those_of_a_database_without_the_other_tenant(markets: Marke
     both, alone = markets
     with acting(both.connection), acting(alone.connection):
         answers, expected = asked(both, public_only=True), asked(alone, public_only=True)
-        found, rows = read(both), read(alone)
+        found, rows = relations_read(both.connection), relations_read(alone.connection)
     learned = f"=> {both.model}::integer"
     for function, said in answers.items():
         alone_said = dict(zip(said, expected[function].values(), strict=True))
         for statement, text in said.items():
             if not function.startswith("dynrec.log_") and learned not in statement:
                 assert alike(text, alone_said[statement]), f"{statement}\n{text}\n\nalone:\n{alone_said[statement]}"
-    assert {name for name in rows if not name.startswith("pg_") and not alike(found[name], rows[name])} <= OF_ALL
+    assert {name for name in rows if name not in asking.STATISTICS and not alike(found[name], rows[name])} <= OF_ALL
 
 
 def test_personal_lists_are_those_of_a_database_without_the_other_tenant(markets: Markets) -> None:
