@@ -1,7 +1,7 @@
 """Everything that a role may ask: each function that it may call, with each argument, and each relation that it may read."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.drain import Session
@@ -54,6 +54,14 @@ VALUES: dict[str, list[str]] = {
     "k": ["10"],
     "k integer[]": ["'{10}'"],
     "recommender_id": ["1"],
+    "alter_recommender.name": ["'{recommender}'"],
+    "drop_recommender.name": ["'{recommender}'"],
+    "create_recommender.name": ["'another'"],
+    "register_encoder.family": ["'hashing'"],
+    "items": ["'{schema}.products'"],
+    "text_columns": ["'{title}'"],
+    "numeric_columns": ["'{price}'"],
+    "categorical_columns": ["'{category}'"],
     "relation": ["'{schema}.products'"],
     "type": ["'text'"],
 }
@@ -116,17 +124,31 @@ class Function:
 
     def calls(self, given: Mapping[str, object]) -> Iterator[str]:
         """Statements that call it, each argument with each of its values."""
+        choices = self._choices(given)
+        yield self._statement([values[0] for values in choices])
+        for place, choice in enumerate(choices):
+            for value in choice[1:]:
+                yield self.call(given, {place: value})
+
+    def call(self, given: Mapping[str, object], instead: Mapping[int, str]) -> str:
+        """A statement that calls it, with other values in some places."""
+        first = [values[0] for values in self._choices(given)]
+        return self._statement([instead.get(place, value) for place, value in enumerate(first)])
+
+    def _choices(self, given: Mapping[str, object]) -> list[list[str]]:
         names = self.arguments or [""] * len(self.types)
-        choices = [
+        return [
             [_filled(value, given) for value in values(self.name, name, kind)]
             for name, kind in zip(names, self.types, strict=True)
         ]
-        for chosen in _one_at_a_time(choices):
-            typed = (
-                f'"{name}" => {value}::{kind}' if name else f"{value}::{kind}"
-                for name, value, kind in zip(names, chosen, self.types, strict=True)
-            )
-            yield f"select f::text from {self.qualified}({', '.join(typed)}) f"
+
+    def _statement(self, chosen: Sequence[str]) -> str:
+        names = self.arguments or [""] * len(self.types)
+        typed = (
+            f'"{name}" => {value}::{kind}' if name else f"{value}::{kind}"
+            for name, value, kind in zip(names, chosen, self.types, strict=True)
+        )
+        return f"select f::text from {self.qualified}({', '.join(typed)}) f"
 
 
 def values(function: str, name: str, kind: str) -> list[str]:
@@ -141,14 +163,6 @@ def _filled(value: str, given: Mapping[str, object]) -> str:
     for name, thing in given.items():
         value = value.replace("{" + name + "}", str(thing))
     return value
-
-
-def _one_at_a_time(choices: list[list[str]]) -> Iterator[list[str]]:
-    first = [values[0] for values in choices]
-    yield first
-    for place, values_there in enumerate(choices):
-        for value in values_there[1:]:
-            yield [*first[:place], value, *first[place + 1 :]]
 
 
 def functions(connection: Session) -> list[Function]:

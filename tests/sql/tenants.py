@@ -192,12 +192,13 @@ def roles(*connections: Session, grants: Sequence[str] = READ) -> Iterator[None]
         yield
     finally:
         for connection in connections:
-            _reset(connection)
+            reset(connection)
             connection.execute(f"drop owned by {ANT}, {BEE} cascade".encode())
         connections[0].execute(f"drop role {ANT}, {BEE}".encode())
 
 
-def _reset(connection: Session) -> None:
+def reset(connection: Session) -> None:
+    """The connection as its own user again."""
     connection.execute("rollback" if connection.info.transaction_status else "select 1")
     connection.execute("reset role; reset all")
 
@@ -210,7 +211,7 @@ def acting(connection: Session, tenant: str = ANT) -> Iterator[None]:
     try:
         yield
     finally:
-        _reset(connection)
+        reset(connection)
 
 
 def told(error: psycopg.Error) -> str:
