@@ -103,8 +103,16 @@ begin
     ('mixture', jsonb_array_length(config -> 'mixture') = 5 and not exists (select from jsonb_array_elements(config -> 'mixture') x where jsonb_array_length(x) <> 25)),
     ('bias_weight, popularity_weight, cold, repeat_base', not exists (
       select from unnest(array['bias_weight', 'popularity_weight', 'cold', 'repeat_base']) k where jsonb_array_length(config -> k) is distinct from 25)),
-    ('kind_weights', config -> 'kind_weights' ? '*'),
-    ('value', (config #>> '{value,scale}')::double precision > 0 and config #>> '{value,mean}' is not null and config #>> '{value,slope}' is not null),
+    ('numbers', not exists (
+      select from unnest(array['gates', 'bias_weight', 'popularity_weight', 'mixture', 'cold', 'repeat_base', 'gap_edges', 'count_edges']) k
+        where not pg_input_is_valid(translate((config -> k)::text, '[]', '{}'), 'double precision[]')
+      union all
+      select from jsonb_array_elements(config -> 'transitions') t where not pg_input_is_valid(translate((t -> 'weights')::text, '[]', '{}'), 'double precision[]'))),
+    -- these are written into code as they are
+    ('kind_weights', config -> 'kind_weights' ? '*' and not exists (select from jsonb_each(config -> 'kind_weights') w where jsonb_typeof(w.value) <> 'number')),
+    ('value', (select count(*) = 3 from jsonb_each(config -> 'value') v where jsonb_typeof(v.value) = 'number' and v.key in ('mean', 'scale', 'slope'))
+      and (config #>> '{value,scale}')::double precision > 0),
+    ('repeat_count, repeat_recency', jsonb_typeof(config -> 'repeat_count') = 'number' and jsonb_typeof(config -> 'repeat_recency') = 'number'),
     ('gap_edges, count_edges', jsonb_array_length(config -> 'gap_edges') = 4 and jsonb_array_length(config -> 'count_edges') = 4),
     ('transitions', jsonb_typeof(config -> 'transitions') = 'array' and not exists (select from jsonb_array_elements(config -> 'transitions') t
       where not ((t ->> 'decay')::double precision between 0.001 and 1 and (t ->> 'reach')::int > 0 and jsonb_array_length(t -> 'weights') = 25))),
@@ -113,7 +121,7 @@ begin
     ('exploration_gap', coalesce(jsonb_typeof(config -> 'exploration_gap'), 'null') in ('null', 'number'))) f (what, holds)
   where f.holds is not true limit 1;
   if found then
-    perform dynrec._reject('config of a learned model: unusable ' || fault, left(config ->> split_part(fault, ',', 1), 200), 'It is what workers.learning makes; train again.');
+    perform dynrec._reject('config of a learned model: unusable ' || fault, left(coalesce(config ->> split_part(fault, ',', 1), config::text), 200), 'It is what workers.learning makes; train again.');
   end if;
 end
 $$;
