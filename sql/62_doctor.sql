@@ -71,6 +71,15 @@ as $$
   from pg_stat_activity a
   where a.backend_xmin is not null and a.xact_start < now() - interval '5 minutes' and a.pid <> pg_backend_pid()
   union all
+  -- pgvector's schema is on the path of every function, and a function there that fits better is taken before one of pg_catalog
+  select 'server', 'error', format('%s may create objects in schema %s, where pgvector is: they can make others run code of theirs, the owner of dynrec among them',
+      string_agg(coalesce(g.rolname, 'everybody'), ', ' order by g.rolname), n.nspname),
+    format('revoke create on schema %I from %s', n.nspname, string_agg(coalesce(quote_ident(g.rolname), 'public'), ', ' order by g.rolname))
+  from pg_extension e join pg_namespace n on n.oid = e.extnamespace cross join lateral aclexplode(n.nspacl) a left join pg_roles g on g.oid = a.grantee
+  where e.extname = 'vector' and a.privilege_type = 'CREATE' and a.grantee <> n.nspowner and not coalesce(g.rolsuper, false)
+    and a.grantee <> (select d.nspowner from pg_namespace d where d.nspname = 'dynrec')
+  group by n.nspname
+  union all
   select 'server', 'info', 'max_prepared_transactions is above 0: the dispatcher polls instead of being notified', 'set it to 0 unless two-phase commit is used'
   where current_setting('max_prepared_transactions') <> '0'
   union all
