@@ -83,11 +83,6 @@ as $$
   select 'server', 'info', 'max_prepared_transactions is above 0: the dispatcher polls instead of being notified', 'set it to 0 unless two-phase commit is used'
   where current_setting('max_prepared_transactions') <> '0'
   union all
-  -- functions that run as their owner find pgvector there
-  select 'server', 'warning', format('everybody may create objects in schema %I, where pgvector is', n.nspname), format('revoke create on schema %I from public', n.nspname)
-  from pg_extension x join pg_namespace n on n.oid = x.extnamespace
-  where x.extname = 'vector' and has_schema_privilege('public', n.oid, 'create')
-  union all
   select 'server', 'warning', format('role %s is missing: rights cannot be given by it', w.role), format('create role %s nologin; select dynrec._grant_rights()', w.role)
   from (values ('dynrec_reader'), ('dynrec_writer'), ('dynrec_worker'), ('dynrec_admin')) w (role) where to_regrole(w.role) is null
   union all
