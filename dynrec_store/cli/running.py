@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dynrec_store import migrate
+from dynrec_store import database, migrate
 from dynrec_store.cli.options import (
     BatchSize,
     BrokerUrl,
@@ -72,7 +72,9 @@ def up(
         with working("Starting"):
             started.enter_context(running(settings, url, preload=True))
         with suppress(KeyboardInterrupt):
-            out().print(EXAMPLES.format(url=url), markup=False, soft_wrap=True)
+            # the password of the embedded server is known from here alone
+            shown = url if settings.database_url is None else database.without_password(url)
+            out().print(EXAMPLES.format(url=shown), markup=False, soft_wrap=True)
             say("Running. Ctrl-c stops it; the data stay.")
             threading.Event().wait()
         say("Stopping …")
