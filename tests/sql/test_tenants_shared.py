@@ -79,6 +79,8 @@ def test_without_row_level_security_it_tells(markets: Markets) -> None:
     with acting(connection):
         said, found = asked(markets[0], public_only=True), relations_read(markets[0].connection)
     connection.execute("alter role tenant_ant nobypassrls")
+    # PostgreSQL 16 keeps the plans of a role within a session although its attributes have changed
+    connection.execute("discard plans")
     assert len({statement.split("(")[0] for statement in leaks(said)}) > 10
     told = {name for name, text in found.items() if leaked(text, "")}
     assert {"dynrec_data.impression", "dynrec_data.exposure", "dynrec_data.change", "dynrec_data.dead_letter"} <= told
