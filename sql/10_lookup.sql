@@ -26,6 +26,26 @@ $$;
 comment on function dynrec._recommender(text) is
   'Internal. The recommender of that name; an error that lists the declared names if there is none.';
 
+create or replace function dynrec._check_sees_all(sources regclass[], why text) returns void
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  hidden regclass;
+begin
+  select s.source into hidden from unnest(sources) as s (source)
+  where s.source is not null and (row_security_active(s.source::oid) or not has_table_privilege(s.source::oid, 'select'))
+    and not coalesce((select pg_has_role(a.oid, 'usage') from pg_roles a where a.rolname = 'dynrec_admin'), false)
+  limit 1;
+  if hidden is not null then
+    raise exception '% hides rows of % from role %: %', case when row_security_active(hidden::oid) then 'row-level security' else 'a missing right' end, hidden, current_user, why
+      using errcode = 'insufficient_privilege', hint = 'Ask as a role that sees all of them.';
+  end if;
+end
+$$;
+comment on function dynrec._check_sees_all(regclass[], text) is
+  'Internal. insufficient_privilege unless the caller sees all rows of these tables (null: no table), or is an administrator.';
+
 create or replace function dynrec._reject(what text, given text, remedy text) returns void
 language plpgsql immutable parallel safe
 set search_path from current

@@ -48,6 +48,7 @@ begin
   if timeout is null or timeout < interval '0' then
     perform dynrec._reject('timeout is not a length of time', timeout::text, 'Give an interval of 0 or more.');
   end if;
+  perform dynrec._check_sees_all(array[r.items, r.interactions], 'the queue is not for it');
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'wait_until_fresh under % would never see the workers'' commits', current_setting('transaction_isolation')
       using errcode = 'invalid_transaction_state', hint = 'Call it at read committed, as a statement of its own.';

@@ -83,6 +83,11 @@ as $$
   select 'server', 'info', 'max_prepared_transactions is above 0: the dispatcher polls instead of being notified', 'set it to 0 unless two-phase commit is used'
   where current_setting('max_prepared_transactions') <> '0'
   union all
+  select r.name, 'warning', format('%s belongs to %s, who can make %s, a superuser and the owner of dynrec, run code of theirs', s.relation, c.relowner::regrole, n.nspowner::regrole),
+    'let a role without superuser own dynrec, or the owner of dynrec own the table'
+  from dynrec_data.recommender r cross join lateral (values (r.items), (r.interactions)) s (relation) join pg_class c on c.oid = s.relation
+  join pg_namespace n on n.nspname = 'dynrec' join pg_roles o on o.oid = n.nspowner and o.rolsuper join pg_roles t on t.oid = c.relowner and not t.rolsuper
+  union all
   select 'server', 'warning', format('role %s is missing: rights cannot be given by it', w.role), format('create role %s nologin; select dynrec._grant_rights()', w.role)
   from (values ('dynrec_reader'), ('dynrec_writer'), ('dynrec_worker'), ('dynrec_admin')) w (role) where to_regrole(w.role) is null
   union all

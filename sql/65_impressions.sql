@@ -124,6 +124,7 @@ begin
   get diagnostics logged = row_count;
   if exists (select from jsonb_array_elements(impressions) i where i ->> 'experiment' is not null) then
     -- a statement of its own: who names no experiment needs no right on exposures
+    perform dynrec._check_sees_all(array[r.interactions], 'exposures are not for it');
     perform dynrec._expose(r, impressions, moment);
   end if;
   return logged;

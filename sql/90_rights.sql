@@ -136,6 +136,9 @@ begin
   for one in
     select g.oid as function, p.proname ~ '^(capture|publish)_' as is_internal
     from dynrec._generated(recommender_id) g join pg_proc p on p.oid = g.oid
+    -- each takes a lock: what is right already is left alone
+    where has_function_privilege('public', p.oid, 'execute')
+      or p.proname !~ '^(capture|publish)_' and to_regrole('dynrec_reader') is not null and not has_function_privilege('dynrec_reader', p.oid, 'execute')
   loop
     execute format('revoke execute on function %s from public', one.function);
     if not one.is_internal and to_regrole('dynrec_reader') is not null then

@@ -16,7 +16,12 @@ from tests.sql.tenants import ANT, Market, acting, heard
 Markets = tuple[Market, Market]  # of both tenants, and of ant alone
 
 # What says that it would be wrong under row-level security, rather than be wrong.
-REFUSED = {"dynrec.experiment_results(text,text,timestamp with time zone)"}
+REFUSED = {
+    "dynrec.experiment_results(text,text,timestamp with time zone)",
+    "dynrec.log_exposure(text,text,text)",
+    "dynrec.log_impressions(text,text,text[],integer,text,text,text)",  # with an experiment
+    "dynrec.wait_until_fresh(text,interval)",
+}
 
 # What differs from a database without the other tenant: sizes and lags of all, hashes of all who were forgotten, what a model learned from all.
 OF_ALL = {
