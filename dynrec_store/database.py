@@ -99,6 +99,14 @@ def translated_errors() -> Iterator[None]:
         raise translated(error) from error
 
 
+def without_password(url: str) -> str:
+    """What can be shown: host, port, database and user, as psql takes them."""
+    given = conninfo_to_dict(psycopg_url(url))
+    return make_conninfo(
+        "", host=given.get("host"), port=given.get("port"), dbname=given.get("dbname"), user=given.get("user")
+    )
+
+
 def _check_url(url: str) -> None:
     # libpq's own words repeat what it cannot read, or takes for a host: often the password
     try:
