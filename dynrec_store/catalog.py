@@ -9,7 +9,7 @@ from psycopg.rows import class_row
 
 from dynrec_store.exceptions import DependentObjectsError, MigrationError
 
-_OBJECTS: LiteralString = """
+OBJECTS: LiteralString = """
     select case p.prokind when 'p' then 'procedure' when 'a' then 'aggregate' else 'function' end as kind,
         i.identity as name,
         array[pg_get_function_result(p.oid), p.proargnames::text, p.proargmodes::text] as shape,
@@ -26,7 +26,7 @@ _OBJECTS: LiteralString = """
 """
 
 # Each use of a routine or view of dynrec, or of a view's row type. A view is found by its rule.
-_USES: LiteralString = """
+USES: LiteralString = """
     with object (classid, oid, name) as (
         select 'pg_proc'::regclass, p.oid, i.identity
         from pg_proc p, pg_identify_object('pg_proc'::regclass, p.oid, 0) i
@@ -86,13 +86,13 @@ class _Use:
 def objects(cursor: Cursor[Any]) -> dict[str, CodeObject]:
     """Every routine and view of schema dynrec, by name."""
     with cursor.connection.cursor(row_factory=class_row(CodeObject)) as rows:
-        return {row.name: row for row in rows.execute(_OBJECTS)}
+        return {row.name: row for row in rows.execute(OBJECTS)}
 
 
 def drop(cursor: Cursor[Any], doomed: Iterable[CodeObject]) -> None:
     """Drop these objects, and those of dynrec that use them; DependentObjectsError if anything else does."""
     with cursor.connection.cursor(row_factory=class_row(_Use)) as rows:
-        uses = rows.execute(_USES).fetchall()
+        uses = rows.execute(USES).fetchall()
     names = _with_users({one.name for one in doomed}, uses)
     outside = [(use.used, use.user_outside) for use in uses if use.used in names and use.user_inside is None]
     if outside:

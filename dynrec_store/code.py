@@ -14,7 +14,7 @@ from dynrec_store.exceptions import MigrationError
 def fingerprint(folder: Path) -> str:
     """The sha256 of the files: their names and contents."""
     digest = hashlib.sha256()
-    for file in _files(folder):
+    for file in files(folder):
         content = file.read_bytes()
         digest.update(f"{file.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
@@ -80,7 +80,7 @@ def _wanted(cursor: Cursor[Any], folder: Path) -> dict[str, catalog.CodeObject]:
 
 def _run(cursor: Cursor[Any], folder: Path) -> None:
     cursor.execute("create schema if not exists dynrec")
-    for file in _files(folder):
+    for file in files(folder):
         source = file.read_bytes()
         try:
             cursor.execute(source)
@@ -97,11 +97,12 @@ def _call_if_there(cursor: Cursor[Any], function: str) -> None:
         cursor.execute(f"select {function}".encode())
 
 
-def _files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.sql"))
-    if not files:
+def files(folder: Path) -> list[Path]:
+    """The files of sql/ in the order in which they run."""
+    found = sorted(folder.glob("*.sql"))
+    if not found:
         raise MigrationError(f"the folder {folder} has no .sql files: the installation is incomplete")
-    return files
+    return found
 
 
 def _place(error: psycopg.Error, source: bytes) -> str:

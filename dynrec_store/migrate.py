@@ -69,6 +69,9 @@ def _upgrade(url: str, folder: Path) -> tuple[State, State]:
         before = _state(connection, cursor, folder, vector_schema)
         if before.is_current:
             return before, before
+        _refuse_extension(
+            cursor, "have its files on the server (dynrec extension build), then: alter extension dynrec update"
+        )
         if before.revision is None and _missing(cursor, DATA_SCHEMA):
             cursor.execute("create schema dynrec_data")
             cursor.execute(SCHEMA_COMMENT)
@@ -95,6 +98,7 @@ def _downgrade(url: str, revision: str) -> None:
         _prepare(cursor)
         if _missing(cursor, DATA_SCHEMA):
             return
+        _refuse_extension(cursor, "select dynrec.drop_recommender(…) for each of them, then: drop extension dynrec")
         if revision == "base":
             code.remove(cursor)
         else:
@@ -172,6 +176,14 @@ def _prepare(cursor: psycopg.Cursor[Any]) -> str:
     # Loads the library: until then only a superuser may make functions that carry a setting of pgvector.
     cursor.execute("select '[1]'::vector")
     return vector_schema
+
+
+def _refuse_extension(cursor: psycopg.Cursor[Any], instead: str) -> None:
+    row = cursor.execute("select extversion from pg_extension where extname = 'dynrec'").fetchone()
+    if row is not None:
+        raise MigrationError(
+            f"this database has dynrec by create extension, version {row[0]}, and not by dynrec migrate: {instead}"
+        )
 
 
 def _hold_readers(cursor: psycopg.Cursor[Any]) -> None:

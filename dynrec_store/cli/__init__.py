@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dynrec_store.cli import encoders, evaluating, migrating, operating, reading, running, training
+from dynrec_store.cli import encoders, evaluating, extending, migrating, operating, reading, running, training
 from dynrec_store.cli.commands import Commands
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ for panel, commands in _PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 app.add_typer(migrating.app, name="migrate", rich_help_panel="Run")
+app.add_typer(extending.app, name="extension", rich_help_panel="Run")
 app.add_typer(encoders.app, name="encoder", rich_help_panel="Look after")
 app.command(
     rich_help_panel="Look after",

@@ -1,0 +1,236 @@
+"""`create extension dynrec` is `dynrec migrate`: the same catalog, the same data, and each keeps off the other's."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from typer.testing import CliRunner
+
+from dynrec_store import extension, migrate, resources
+from dynrec_store.binaries import Binaries
+from dynrec_store.cli import app
+from dynrec_store.embedded import EmbeddedPostgres
+from dynrec_store.exceptions import MigrationError
+from tests.migration import extended
+from tests.migration.lived import assert_goes_on, live
+
+Make = Callable[[], str]
+
+CREATE = "create extension dynrec cascade"
+
+# Of the first tables; more is not to be had, because later functions read later tables.
+FIRST = """
+    create schema dynrec;
+    create function dynrec._regenerate() returns void language sql as '';
+    create function dynrec.recommend(recommender text) returns int return 1;
+    create function dynrec.gone(a int) returns int return a;
+    create view dynrec.status as select dynrec.gone(1) as nothing;
+"""
+
+# Beside the project's own: what an earlier version had and this one has not, or has otherwise.
+OUTDATED = """
+    drop function dynrec.resume(text);
+    create function dynrec.resume(name text, politely boolean default true) returns int return 1;
+    create function dynrec.gone(a int) returns int return a;
+    create view dynrec.leaving as select dynrec.gone(1) as one;
+    drop view dynrec.failures;
+    create view dynrec.failures as select 1 as nothing;
+"""
+
+
+@pytest.fixture(scope="module")
+def served(open_folder: Path, postgres_package: str) -> Iterator[tuple[EmbeddedPostgres, Path]]:
+    with extended.running(postgres_package, open_folder / "extended") as found:
+        yield found
+    shutil.rmtree(open_folder / "extended")
+
+
+@pytest.fixture
+def folder(served: tuple[EmbeddedPostgres, Path]) -> Iterator[Path]:
+    """Where the server looks for extensions; dynrec's are gone afterwards."""
+    yield served[1]
+    for file in served[1].glob("dynrec*"):
+        file.unlink()
+
+
+numbers = count(1)
+
+
+@pytest.fixture
+def make(served: tuple[EmbeddedPostgres, Path]) -> Make:
+    """Make an empty database; returns its URL."""
+
+    def made() -> str:
+        name = f"extended_{next(numbers)}"
+        with psycopg.connect(served[0].url, autocommit=True) as connection:
+            connection.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
+        return served[0].url_of(name)
+
+    return made
+
+
+def execute(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def build_older(monkeypatch: pytest.MonkeyPatch, folder: Path, head: str, sources: Path, work: Path) -> None:
+    """Build as a version did whose tables were at the revision `head`, with that code."""
+    revisions = work / "migrations"
+    shutil.copytree(resources.resource_folder("migrations"), revisions)
+    for file in revisions.glob("versions/0*.py"):
+        if file.name[:4] > head:
+            file.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(extension, "resource_folder", {"migrations": revisions}.__getitem__)
+        extension.build(folder, sql_folder=sources)
+
+
+@pytest.fixture
+def older(monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path) -> Path:
+    """The folder with the scripts of an earlier version that worked; this version's have not been built."""
+    sources = tmp_path / "sql"
+    shutil.copytree(resources.resource_folder("sql"), sources)
+    (sources / "89_outdated.sql").write_text(OUTDATED)
+    build_older(monkeypatch, folder, "0010", sources, tmp_path)
+    return folder
+
+
+def test_the_catalog_is_that_of_migrate(folder: Path, make: Make, dump_schema: Callable[..., str]) -> None:
+    result = CliRunner().invoke(app, ["extension", "build", str(folder)])
+    assert result.exit_code == 0, result.output
+    installed, migrated = make(), make()
+    execute(installed, CREATE)
+    migrate.upgrade(migrated)
+    before, after = migrate.upgrade(installed)  # finds that nothing is to be done
+    assert before == after
+    extended.forget(installed)
+    assert dump_schema(installed) == dump_schema(migrated)
+
+
+def test_pgvector_may_be_elsewhere(folder: Path, make: Make, dump_schema: Callable[..., str]) -> None:
+    extension.build(folder)
+    installed, migrated = make(), make()
+    for url in (installed, migrated):
+        execute(url, "create schema extensions; create extension vector schema extensions")
+    execute(installed, CREATE)
+    migrate.upgrade(migrated)
+    extended.forget(installed)
+    assert dump_schema(installed) == dump_schema(migrated)
+
+
+def test_whoever_may_migrate_may_create_it(folder: Path, make: Make) -> None:
+    extension.build(folder)
+    url = make()
+    name = url.rpartition("/")[2]
+    execute(
+        url,
+        f"create extension vector; create role {name} login password '{name}'; grant create on database {name} to {name}",
+    )
+    execute(f"postgresql://{name}:{name}@{url.rpartition('@')[2]}", "create extension dynrec")
+    assert migrate.current(url).is_current
+
+
+def test_updated_from_the_first_tables_equals_fresh(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    make: Make,
+    dump_schema: Callable[..., str],
+    write_sql: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    build_older(monkeypatch, folder, "0001", write_sql(FIRST), tmp_path / "older")
+    updated, fresh = make(), make()
+    execute(updated, CREATE)
+    extension.build(folder)
+    execute(updated, "alter extension dynrec update")
+    execute(fresh, CREATE)
+    with psycopg.connect(updated) as one, psycopg.connect(fresh) as other:
+        assert extended.members(one) == extended.members(other)
+    for url in (updated, fresh):
+        assert migrate.current(url).is_current
+        extended.forget(url)
+    assert dump_schema(updated) == dump_schema(fresh)
+
+
+def test_lived_in_updated_dumped_and_restored(
+    older: Path, make: Make, binaries: Binaries, dump_schema: Callable[..., str], tmp_path: Path
+) -> None:
+    url, restored = make(), make()
+    execute(url, CREATE)
+    before = live(url)
+    extension.build(older)
+    execute(url, "alter extension dynrec update")
+    extended.dump(binaries, url, tmp_path / "dump")
+    extended.restore(binaries, tmp_path / "dump", restored)
+    with psycopg.connect(url) as one, psycopg.connect(restored) as other:
+        assert extended.members(one) == extended.members(other)
+    assert_goes_on(url, before)
+    assert_goes_on(restored, before)
+    for one_url in (url, restored):
+        extended.forget(one_url)
+    assert dump_schema(restored) == dump_schema(url)
+
+
+def test_an_update_that_would_break_a_view_changes_nothing(older: Path, make: Make) -> None:
+    url = make()
+    execute(url, CREATE)
+    execute(url, "create schema app; create view app.mine as select * from dynrec.leaving")
+    extension.build(older)
+    with psycopg.connect(url, autocommit=True) as connection:
+        before = extended.members(connection)
+        with pytest.raises(psycopg.errors.DependentObjectsStillExist, match=r"view app\.mine uses dynrec\.leaving"):
+            connection.execute("alter extension dynrec update")
+        assert extended.members(connection) == before
+        connection.execute("drop view app.mine")
+        connection.execute("alter extension dynrec update")
+        assert connection.execute("select to_regclass('dynrec.leaving')").fetchone() == (None,)
+
+
+@pytest.mark.usefixtures("older")
+def test_migrate_leaves_an_extension_alone(make: Make) -> None:
+    url = make()
+    execute(url, CREATE)
+    with pytest.raises(MigrationError, match="alter extension dynrec update"):
+        migrate.upgrade(url)
+    with pytest.raises(MigrationError, match="drop extension dynrec"):
+        migrate.downgrade(url)
+
+
+def test_an_extension_leaves_a_migrated_database_alone(folder: Path, make: Make) -> None:
+    extension.build(folder)
+    url = make()
+    migrate.upgrade(url)
+    with pytest.raises(psycopg.errors.DuplicateObject, match="by dynrec migrate"):
+        execute(url, CREATE)
+    assert migrate.current(url).is_current
+
+
+def test_dropped_with_its_recommenders_only_if_asked_to(folder: Path, make: Make) -> None:
+    extension.build(folder)
+    url = make()
+    execute(url, CREATE)
+    live(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        items = connection.execute("select count(*) from public.item").fetchone()
+        with pytest.raises(psycopg.errors.DependentObjectsStillExist):
+            connection.execute("drop extension dynrec")
+        connection.execute("select dynrec.drop_recommender(name) from dynrec_data.recommender")
+        connection.execute("drop extension dynrec")
+        left = "select to_regnamespace('dynrec'), to_regnamespace('dynrec_data'), (select count(*) from pg_trigger where not tgisinternal)"
+        assert connection.execute(left.encode()).fetchone() == (None, None, 0)
+        connection.execute("update public.item set title = title || '!'")
+        assert connection.execute("select count(*) from public.item").fetchone() == items
+
+
+def test_cascade_takes_the_triggers(folder: Path, make: Make) -> None:
+    extension.build(folder)
+    url = make()
+    execute(url, CREATE)
+    live(url)
+    execute(url, "drop extension dynrec cascade")
+    execute(url, "update public.item set title = title || '!'")
