@@ -55,7 +55,8 @@ def build(folder: Path, *, before: Iterable[str] = (), sql_folder: Path | None =
             f"dynrec--{one}--{new}.sql": _guarded(text, "alter extension dynrec update")
             for one, text in updates.items()
         },
-        "dynrec.pg_tle.sql": _for_pg_tle(new, install, updates),
+        "dynrec.pg_tle.install.sql": _for_pg_tle(new, install),
+        "dynrec.pg_tle.update.sql": _update_for_pg_tle(new, install, updates),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
@@ -105,17 +106,19 @@ def _guarded(text: str, statement: str) -> str:
     return f'\\echo Use "{statement}" to load this file. \\quit\n{text}'
 
 
-def _for_pg_tle(new: str, install: str, updates: dict[str, str]) -> str:
-    statements = [
-        "begin;",
-        f"select pgtle.install_extension('dynrec', '{new}', {_quoted(COMMENT)}, {_quoted(install)}, '{{vector}}');",
-        *(
-            f"select pgtle.install_update_path('dynrec', '{one}', '{new}', {_quoted(text)});"
-            for one, text in updates.items()
-        ),
-        "commit;",
+def _for_pg_tle(new: str, install: str) -> str:
+    return _joined(
+        f"select pgtle.install_extension('dynrec', '{new}', {_quoted(COMMENT)}, {_quoted(install)}, '{{vector}}');"
+    )
+
+
+def _update_for_pg_tle(new: str, install: str, updates: dict[str, str]) -> str:
+    version_sql = f"select pgtle.install_extension_version_sql('dynrec', '{new}', {_quoted(install)});"
+    paths = [
+        f"select pgtle.install_update_path('dynrec', '{one}', '{new}', {_quoted(text)});"
+        for one, text in updates.items()
     ]
-    return _joined(*statements)
+    return _joined("begin;", version_sql, *paths, f"select pgtle.set_default_version('dynrec', '{new}');", "commit;")
 
 
 def _migrations(start: str | None) -> tuple[str, list[str]]:

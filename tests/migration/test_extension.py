@@ -1,6 +1,7 @@
 """`create extension dynrec` is `dynrec migrate`: the same catalog, the same data, and each keeps off the other's."""
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -174,6 +175,58 @@ def test_lived_in_updated_dumped_and_restored(
     for one_url in (url, restored):
         extended.forget(one_url)
     assert dump_schema(restored) == dump_schema(url)
+
+
+# As far as the scripts see it. What is registered becomes the files of an extension, as it does there.
+PG_TLE = """
+    create schema pgtle;
+    create table pgtle.script (part int generated always as identity, name text, content text);
+    create function pgtle.install_extension(name text, version text, description text, ext text, requires text[] default null)
+      returns boolean language sql as $$
+      insert into pgtle.script (name, content) values (format('%s--%s.sql', name, version), ext), (format('%s.control', name),
+        format(E'comment = %L\\ndefault_version = %L\\nrequires = %L\\nrelocatable = false\\nsuperuser = false\\n',
+          description, version, array_to_string(requires, ',')));
+      select true $$;
+    create function pgtle.install_extension_version_sql(name text, version text, ext text) returns boolean language sql as $$
+      insert into pgtle.script (name, content) values (format('%s--%s.sql', name, version), ext);
+      select true $$;
+    create function pgtle.install_update_path(name text, fromvers text, tovers text, ext text) returns boolean language sql as $$
+      insert into pgtle.script (name, content) values (format('%s--%s--%s.sql', name, fromvers, tovers), ext);
+      select true $$;
+    create function pgtle.set_default_version(name text, version text) returns boolean language sql as $$
+      update pgtle.script s set content = regexp_replace(s.content, 'default_version = \\S+', format('default_version = %L', version))
+      where s.name = set_default_version.name || '.control';
+      select true $$;
+"""
+
+
+def test_by_pg_tle_the_catalog_is_the_same(
+    older: Path, make: Make, binaries: Binaries, dump_schema: Callable[..., str], tmp_path: Path
+) -> None:
+    registry, url, fresh = make(), make(), make()
+    execute(registry, PG_TLE)
+    (tmp_path / "older").mkdir()
+    for file in older.glob("dynrec*"):
+        file.rename(tmp_path / "older" / file.name)
+    extension.build(tmp_path / "newer", before=[file.name[8:-4] for file in (tmp_path / "older").glob("dynrec--*.sql")])
+
+    def register(file: Path) -> None:
+        quiet = ["--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1"]
+        subprocess.run([binaries.program("psql"), *quiet, f"--file={file}", f"--dbname={registry}"], check=True)
+        with psycopg.connect(registry) as connection:
+            for name, content in connection.execute("select name, content from pgtle.script"):
+                (older / name).write_text(content)
+
+    register(tmp_path / "older" / "dynrec.pg_tle.install.sql")
+    execute(url, CREATE)
+    register(tmp_path / "newer" / "dynrec.pg_tle.update.sql")
+    execute(url, "alter extension dynrec update")
+    created = make()
+    execute(created, CREATE)
+    migrate.upgrade(fresh)
+    for one in (url, created):
+        extended.forget(one)
+        assert dump_schema(one) == dump_schema(fresh)
 
 
 def test_an_update_that_would_break_a_view_changes_nothing(older: Path, make: Make) -> None:
