@@ -7,7 +7,7 @@ from psycopg import Cursor, sql
 from psycopg.rows import class_row
 
 # What is granted to others than the owner. That everybody may execute a routine is the default, and nobody's doing.
-_GRANTS: LiteralString = """
+GRANTS: LiteralString = """
     select p.oid::bigint as oid, 'routine' as kind, p.proname::text as name, g.grantee::regrole::text as grantee,
         g.privilege_type as privilege, g.is_grantable as grantable
     from pg_proc p cross join aclexplode(p.proacl) g
@@ -24,7 +24,7 @@ _GRANTS: LiteralString = """
         and not exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g where g.grantee = 0)
 """
 
-_OBJECTS: LiteralString = """
+OBJECTS: LiteralString = """
     select p.oid::bigint as oid, 'routine' as kind, p.proname::text as name, p.oid::regprocedure::text as identity
     from pg_proc p where p.pronamespace = to_regnamespace('dynrec')
     union all
@@ -56,13 +56,13 @@ class _Object:
 def grants(cursor: Cursor[Any]) -> list[Grant]:
     """What users granted on the routines and views of schema dynrec, and revoked."""
     with cursor.connection.cursor(row_factory=class_row(Grant)) as rows:
-        return rows.execute(_GRANTS).fetchall()
+        return rows.execute(GRANTS).fetchall()
 
 
 def restore(cursor: Cursor[Any], kept: list[Grant]) -> None:
     """Grant and revoke the same on what took the place of objects that are no more."""
     with cursor.connection.cursor(row_factory=class_row(_Object)) as rows:
-        there = rows.execute(_OBJECTS).fetchall()
+        there = rows.execute(OBJECTS).fetchall()
     standing = {one.oid for one in there}
     for grant in kept:
         if grant.oid in standing:

@@ -17,7 +17,7 @@ from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 
 import dynrec_store
-from dynrec_store import catalog, code
+from dynrec_store import catalog, code, grants
 from dynrec_store.exceptions import ConfigurationError
 from dynrec_store.migrate import SCHEMA_COMMENT
 from dynrec_store.resources import resource_folder
@@ -81,13 +81,16 @@ def _update(revision: str, sources: Path) -> str:
     revisions, _ = _migrations(revision)
     _, encoders = _migrations(None)
     setting = f"select set_config('dynrec.code', {_quoted(_joined(*_code(sources)))}, true);"
-    outgoing = _block("outgoing").replace("{objects}", catalog.OBJECTS).replace("{uses}", catalog.USES)
+    queries = {"objects": catalog.OBJECTS, "uses": catalog.USES, "grants": grants.GRANTS, "granted": grants.OBJECTS}
+    files = _block("files")
+    for name, query in queries.items():
+        files = files.replace(f"{{{name}}}", query)
     return _joined(
         _block("begin"),
         _block("adopt"),
         revisions,
         setting,
-        outgoing,
+        files,
         _code_is(sources),
         _block("release"),
         _data(encoders),

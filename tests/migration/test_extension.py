@@ -244,6 +244,21 @@ def test_an_update_that_would_break_a_view_changes_nothing(older: Path, make: Ma
         assert connection.execute("select to_regclass('dynrec.leaving')").fetchone() == (None,)
 
 
+def test_what_was_granted_stays_granted(older: Path, make: Make) -> None:
+    url = make()
+    name = url.rpartition("/")[2]
+    execute(url, CREATE)
+    execute(
+        url,
+        f"create role {name}; grant execute on function dynrec.resume to {name} with grant option; grant select on dynrec.failures to {name}",
+    )
+    extension.build(older)
+    execute(url, "alter extension dynrec update")
+    with psycopg.connect(url) as connection:
+        rights = "select has_function_privilege(%s, 'dynrec.resume(text)', 'execute with grant option'), has_table_privilege(%s, 'dynrec.failures', 'select'), has_function_privilege('public', 'dynrec.resume(text)', 'execute')"
+        assert connection.execute(rights.encode(), [name, name]).fetchone() == (True, True, False)
+
+
 @pytest.mark.usefixtures("older")
 def test_migrate_leaves_an_extension_alone(make: Make) -> None:
     url = make()

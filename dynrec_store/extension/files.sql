@@ -1,4 +1,4 @@
--- Drops what `create or replace` cannot replace, and what stands on it. PostgreSQL itself says what the files make: they run in an empty
+-- Runs the files, after dropping what `create or replace` cannot replace, and what stands on it; grants stay. PostgreSQL itself says what the files make: they run in an empty
 -- schema, and nothing of that stays. The files are in the setting dynrec.code.
 do $update$
 declare
@@ -6,6 +6,7 @@ declare
   wanted jsonb;
   uses jsonb;
   doomed text[];
+  granted jsonb;
   before int;
   one record;
 begin
@@ -37,6 +38,7 @@ begin
     raise exception 'these objects stand in the way: %', one.users
       using errcode = 'dependent_objects_still_exist', hint = 'Drop them, update the extension, and create them again against the new definition.';
   end loop;
+  select coalesce(jsonb_agg(to_jsonb(g)), '[]') into granted from ({grants}) g;
   while cardinality(doomed) > 0 loop
     before := cardinality(doomed);
     for one in
@@ -50,6 +52,15 @@ begin
       raise exception 'these use each other: %', array_to_string(doomed, ', ');
     end if;
   end loop;
+  execute current_setting('dynrec.code');
+  for one in
+    select format(case when g.privilege is null then 'revoke all on %1$s %2$s from %4$s' else 'grant %3$s on %1$s %2$s to %4$s%5$s' end,
+      o.kind, o.identity, g.privilege, g.grantee, case when g.grantable then ' with grant option' end) as statement
+    from jsonb_to_recordset(granted) g (oid bigint, kind text, name text, grantee text, privilege text, grantable boolean)
+    join ({granted}) o on o.kind = g.kind and o.name = g.name
+    where not exists (select from ({granted}) s where s.oid = g.oid)
+  loop
+    execute one.statement;
+  end loop;
 end
 $update$;
-do $$ begin execute current_setting('dynrec.code'); end $$;
