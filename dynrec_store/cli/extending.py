@@ -20,7 +20,9 @@ def build(
     folder: Annotated[Path, typer.Argument(help="Older scripts in it are kept, and updates begin at their versions.")],
     before: Annotated[
         list[str] | None,
-        typer.Option("--from", help="Another version that an update is to begin at.", metavar="VERSION"),
+        typer.Option(
+            "--from", help="Another version that an update is to begin at.", metavar="VERSION", envvar="DYNREC_BEFORE"
+        ),
     ] = None,
 ) -> None:
     """Write control file, install script, update scripts and the form for pg_tle."""
