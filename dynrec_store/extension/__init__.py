@@ -41,7 +41,7 @@ def build(folder: Path, *, before: Iterable[str] = (), sql_folder: Path | None =
     """Write the control file, the install script, update scripts and the form for pg_tle; returns the files.
 
     Updates begin at the versions `before` and at those whose install scripts lie in the folder. Raises
-    ConfigurationError if one of `before` is no version.
+    ConfigurationError if one of `before` is no version, or the folder cannot be written to.
     """
     sources = sql_folder or resource_folder("sql")
     new = version(sources)
@@ -58,9 +58,12 @@ def build(folder: Path, *, before: Iterable[str] = (), sql_folder: Path | None =
         "dynrec.pg_tle.install.sql": _for_pg_tle(new, install),
         "dynrec.pg_tle.update.sql": _update_for_pg_tle(new, install, updates),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        (folder / name).write_text(text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"the files cannot be written to {str(folder)!r}: {error}") from error
     return [folder / name for name in texts]
 
 

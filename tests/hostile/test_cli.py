@@ -29,7 +29,8 @@ LONG_JOBS = {
     "train",
     "downgrade",
     "add",
-}  # they start or load something, or take everything away
+    "build",
+}  # they start or load something, take everything away, or write into the folder that is named
 ENDLESS = {"watch", "help", "install_completion", "show_completion"}
 PARTS = {"database_url", "data_dir", "output"}  # below, with values of their own
 
