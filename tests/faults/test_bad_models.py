@@ -14,7 +14,8 @@ from tests.faults.load import Load, settled, until, wait_for
 from tests.property import shop
 from tests.property.shop import Connection
 from workers import context as worker_context
-from workers.encoders import Encoder, HashingEncoder, Vectors
+from workers.encoders import Encoder, Vectors
+from workers.encoders.hashing import HashingEncoder
 from workers.inprocess import running
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]

@@ -18,7 +18,7 @@ from dynrec_store.store import FeatureStore
 from tests.hostile.canary import FRAGMENTS, has_sung
 from tests.hostile.conftest import open_session
 from tests.hostile.values import HUGE, ODD
-from workers.encoders import HashingEncoder
+from workers.encoders.hashing import HashingEncoder
 
 MOMENT = datetime(2024, 3, 2, tzinfo=UTC)
 

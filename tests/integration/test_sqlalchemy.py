@@ -20,7 +20,7 @@ from dynrec_store.sqlalchemy import (
     trending,
     user_vector_at,
 )
-from workers.encoders import HashingEncoder
+from workers.encoders.hashing import HashingEncoder
 
 
 class Base(DeclarativeBase):

@@ -25,7 +25,7 @@ from dynrec_store.queue import Encoding
 from dynrec_store.results import Alteration, Recommendation
 from dynrec_store.store import FeatureStore
 from tests.drain import drain
-from workers.encoders import HashingEncoder
+from workers.encoders.hashing import HashingEncoder
 
 
 @pytest.fixture

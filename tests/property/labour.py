@@ -10,7 +10,8 @@ from uuid import UUID
 from dynrec_store import queue
 from dynrec_store.queue import Connection, ItemRow, Kind
 from tests.property import shop
-from workers.encoders import HashingEncoder, content_hash
+from workers.encoders import content_hash
+from workers.encoders.hashing import HashingEncoder
 
 _encoder = HashingEncoder(shop.DIMENSION)
 LONG = timedelta(minutes=10)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tests.property import shop
 from tests.property.shop import Connection
-from workers.encoders import HashingEncoder
+from workers.encoders.hashing import HashingEncoder
 
 Vector = npt.NDArray[np.float64]
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.encoders import HashingEncoder, Vectors, content_hash
+from workers.encoders import Vectors, content_hash
 from workers.encoders.base import unit_rows
+from workers.encoders.hashing import HashingEncoder
 
 
 def run_python(code: str, **environment: str) -> str:
@@ -52,7 +53,7 @@ def test_hashed_texts_that_share_words_are_near() -> None:
 
 def test_hashed_texts_are_equal_in_every_process() -> None:
     code = (
-        "import hashlib; from workers.encoders import HashingEncoder;"
+        "import hashlib; from workers.encoders.hashing import HashingEncoder;"
         "print(hashlib.sha256(HashingEncoder(256).encode(['red apple', 'thé ☕']).tobytes()).hexdigest())"
     )
     here = hashlib.sha256(HashingEncoder(256).encode(["red apple", "thé ☕"]).tobytes()).hexdigest()

@@ -8,7 +8,8 @@ import numpy as np
 import psycopg
 
 from workers.context import Context, Tally
-from workers.encoders import HashingEncoder, Vectors
+from workers.encoders import Vectors
+from workers.encoders.hashing import HashingEncoder
 from workers.exceptions import EncodingFailed
 from workers.maintenance import run_tasks
 from workers.recompute import recompute_items, recompute_users

@@ -122,7 +122,7 @@ def dying_worker(database_url: str) -> Iterator[subprocess.Popen[str]]:
         import sys, time
         from dynrec_store.settings import Settings
         from workers import context
-        from workers.encoders import HashingEncoder
+        from workers.encoders.hashing import HashingEncoder
         from workers.recompute import recompute_items
 
         class Hanging(HashingEncoder):

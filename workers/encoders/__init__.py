@@ -8,11 +8,10 @@
 | short_texts.py | the same model compiled for one or few short texts on a CPU |
 | registry.py | from a registered encoder to a loaded one |
 
-Importing this package does not import torch; `load_encoder` does when a model needs it.
+Importing this package imports neither torch nor scikit-learn; `load_encoder` does when an encoder needs them.
 """
 
 from workers.encoders.base import Encoder, Vectors, content_hash
-from workers.encoders.hashing import HashingEncoder
 from workers.encoders.registry import load_encoder, probe_dimension
 
-__all__ = ["Encoder", "HashingEncoder", "Vectors", "content_hash", "load_encoder", "probe_dimension"]
+__all__ = ["Encoder", "Vectors", "content_hash", "load_encoder", "probe_dimension"]

@@ -5,7 +5,6 @@ import threading
 
 from dynrec_store.settings import Settings
 from workers.encoders.base import Encoder
-from workers.encoders.hashing import HashingEncoder
 from workers.exceptions import DimensionMismatch, ModelUnavailable
 
 _loading = threading.Lock()
@@ -38,7 +37,10 @@ def probe_dimension(model: str) -> int:
 
 @functools.cache
 def _load(family: str, model: str, dimension: int, device: str, precision: str) -> Encoder:
+    # imported here, because the dispatcher has neither scikit-learn nor torch
     if family == "hashing":
+        from workers.encoders.hashing import HashingEncoder  # noqa: PLC0415
+
         return HashingEncoder(dimension)
     if family == "sentence-transformers":
         return _load_sentence_transformer(model, device, precision)
