@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = None
+    database_password_file: Path | None = None  # holds the password, where database_url has none
     broker_url: str = "memory://"  # any Celery broker; memory:// runs everything in one process
     data_dir: Path = Field(default_factory=default_data_dir)
 

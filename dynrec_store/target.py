@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from dynrec_store.exceptions import ConfigurationError
 from dynrec_store.extras import load_extra
@@ -15,7 +17,7 @@ def target_database(settings: Settings, *, create: bool = False) -> Iterator[str
     The embedded server is made only if `create` says so: ConfigurationError if there is none.
     """
     if settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
+        yield _with_password(settings.database_url.get_secret_value(), settings.database_password_file)
         return
     server = load_extra(
         "dynrec_store.embedded:EmbeddedPostgres",
@@ -29,3 +31,27 @@ def target_database(settings: Settings, *, create: bool = False) -> Iterator[str
         )
     with server:
         yield server.url
+
+
+def _with_password(url: str, file: Path | None) -> str:
+    """The URL with the password that a file holds, unless it has one; ConfigurationError if that cannot be."""
+    user, _, server = urlsplit(url).netloc.rpartition("@")
+    if file is None or ":" in user:
+        return url
+    if not user:
+        raise ConfigurationError(
+            f"DYNREC_DATABASE_PASSWORD_FILE={str(file)!r} is the password of nobody: "
+            "name a user in DYNREC_DATABASE_URL, postgresql://user@host/database"
+        )
+    return url.replace(f"//{user}@{server}", f"//{user}:{quote(_secret(file), safe='')}@{server}", 1)
+
+
+def _secret(file: Path) -> str:
+    try:
+        secret = file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigurationError(f"DYNREC_DATABASE_PASSWORD_FILE={str(file)!r} cannot be read: {reason}") from error
+    if not secret:
+        raise ConfigurationError(f"DYNREC_DATABASE_PASSWORD_FILE={str(file)!r} is empty")
+    return secret
