@@ -234,6 +234,13 @@ def beat(connection: Connection, process: str, role: str, details: dict[str, obj
     _scalar(connection, "select dynrec._beat(%s, %s, %s)", [process, role, Jsonb(details)])
 
 
+def last_beat(connection: Connection, processes: str) -> tuple[timedelta, dict[str, object]] | None:
+    """How long ago the last of the processes whose names begin so said that it is alive, and its details."""
+    with translated_errors():
+        found = connection.execute("select age, details from dynrec._last_beat(%s)", [processes]).fetchone()
+    return cast("tuple[timedelta, dict[str, object]] | None", found)
+
+
 def index_statements(connection: Connection) -> list[tuple[str, str]]:
     """(recommender, statement) for what the vector indexes need now, to be executed one by one."""
     with translated_errors():

@@ -9,6 +9,15 @@ as $$
 $$;
 comment on function dynrec._beat(text, text, jsonb) is 'Internal. A process says that it is alive.';
 
+create or replace function dynrec._last_beat(of_processes text) returns table (age interval, details jsonb)
+language sql stable security definer
+set search_path from current
+as $$
+  select clock_timestamp() - h.beat_at, h.details from dynrec_data.heartbeat h where starts_with(h.process, of_processes)
+  order by h.beat_at desc limit 1
+$$;
+comment on function dynrec._last_beat(text) is 'Internal. When one of the processes whose names begin so has last said that it is alive, and what else it said.';
+
 create or replace function dynrec._make_history_partition(parent text, part text, ends_at text, beginning timestamptz, ending timestamptz) returns void
 language plpgsql
 set search_path from current

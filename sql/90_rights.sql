@@ -52,7 +52,7 @@ as $$
       'watch', 'export_user', 'forget_user', 'verify_forgotten']),
     ('dynrec_worker', array['_pending_work', '_next_due', '_claim', '_leased_entities', '_recommender_encoder', '_encoders_in_use', '_read_items',
       '_publish_items', '_publish_adopted', '_publish_users', '_derived_models', '_read_derived', '_publish_derived', '_release_derived', '_fail',
-      '_expire_leases', '_release_retries', '_run_task', '_maintain', '_finish_backfills', '_take_profiles', '_watch_next', '_beat', '_wake_key',
+      '_expire_leases', '_release_retries', '_run_task', '_maintain', '_finish_backfills', '_take_profiles', '_watch_next', '_beat', '_last_beat', '_wake_key',
       '_index_work', '_index_statements', '_may_maintain', '_build_vector_index',
       '_staged_models', '_training_begins', '_training_interactions', '_training_items', '_training_kinds', '_feature_names', '_item_features',
       '_model_artefacts', '_store_model', '_training_failed'])

@@ -46,22 +46,22 @@ class Background:
 
 
 @contextmanager
-def beating(context: Context) -> Iterator[None]:
-    """Say every few seconds that this worker lives, and a last time at the end of the block."""
+def beating(context: Context, details: Callable[[], dict[str, object]] = dict) -> Iterator[None]:
+    """Say every few seconds that this worker lives, with its details, and a last time at the end of the block."""
     ended = threading.Event()
 
     def beat() -> None:
         while not ended.is_set():
-            _beat_once(context)
+            _beat_once(context, details)
             ended.wait(BEAT_SECONDS)
 
     with Background("heartbeat", beat, stop=ended.set):
         yield
-    _beat_once(context)
+    _beat_once(context, details)
 
 
-def _beat_once(context: Context) -> None:
+def _beat_once(context: Context, details: Callable[[], dict[str, object]]) -> None:
     try:
-        context.beat()
+        context.beat(details())
     except DatabaseError as error:  # the database is away: others will say so too, and the next beat may succeed
         log.warning("heartbeat_missed", reason=str(error))

@@ -156,13 +156,14 @@ class Context:
         """What this process has done since its start."""
         return self._total
 
-    def beat(self) -> None:
-        """Say in the database that this process lives, with what it has done since its start."""
+    def beat(self, more: dict[str, object]) -> None:
+        """Say in the database that this process lives, with what it has done since its start, and more."""
         encoders = list(self._encoders.values())
         details: dict[str, object] = {
             **asdict(self._total),
             "encoder": sorted({encoder.name for encoder in encoders}),
             "device": sorted({encoder.device for encoder in encoders}),
+            **more,
         }
         self.call(queue.beat, self.process, "worker", details)
 
@@ -173,4 +174,9 @@ class Context:
 
 def process_name(role: str) -> str:
     """The name of this process in the heartbeats and in pg_stat_activity, at most 63 bytes."""
-    return f"dynrec-{role}-{socket.gethostname()[:30]}-{os.getpid()}"
+    return f"{process_prefix(role)}{os.getpid()}"
+
+
+def process_prefix(role: str) -> str:
+    """How the names of all processes of a role on this machine, or in this container, begin."""
+    return f"dynrec-{role}-{socket.gethostname()[:30]}-"

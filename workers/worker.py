@@ -13,6 +13,7 @@ from workers.background import Background, beating
 from workers.celery_app import ENCODE, QUEUES, check_broker, make_app
 from workers.context import Context
 from workers.controller import Pool, WorkerFailed
+from workers.proof import Proof
 from workers.tasks import register
 
 
@@ -32,9 +33,12 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, concurrency: 
         context = Context(settings, url)
         stack.callback(context.close)
         register(app, context)
-        stack.enter_context(beating(context))
         if ENCODE in queues:
-            stack.enter_context(Background("preload", context.preload, stop=context.stopping.set))
+            proof = Proof(context)
+            stack.enter_context(beating(context, proof.details))
+            stack.enter_context(Background("proof", proof.keep, stop=context.stopping.set))
+        else:
+            stack.enter_context(beating(context))
         _work(app, context, queues, concurrency)
 
 

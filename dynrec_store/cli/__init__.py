@@ -32,7 +32,7 @@ def _dynrec(
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start here": (running.demo, running.up),
     "Run": (running.dispatcher, running.worker),
-    "Look after": (operating.status, operating.doctor, operating.alerts),
+    "Look after": (operating.status, operating.doctor, operating.alerts, operating.health),
     "Learn": (training.train, training.models, training.promote, training.rollback),
     "Read": (reading.recommend, reading.similar, reading.search),
     "Judge": (evaluating.evaluate, evaluating.compare, evaluating.experiments, evaluating.report),

