@@ -95,7 +95,7 @@ def dispatcher(
         log_level=log_level,
         log_format=log_format,
     )
-    load_extra("workers.dispatcher:run_dispatcher", "worker")(settings)
+    load_extra("workers.dispatcher:run_dispatcher", "dispatcher")(settings)
 
 
 def worker(
@@ -137,6 +137,14 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave everything running until ctrl-c.", envvar="DYNREC_KEEP")
     ] = False,
+    load: Annotated[
+        bool,
+        typer.Option(
+            "--load",
+            help="Only put the demo's shop into the database of DYNREC_DATABASE_URL; its workers do the rest.",
+            envvar="DYNREC_LOAD",
+        ),
+    ] = False,
     households: Annotated[
         int | None,
         typer.Option(
@@ -152,6 +160,9 @@ def demo(
     It has a PostgreSQL of its own, in the folder demo below the data folder.
     """
     settings = settings_of(data_dir=data_dir, device=device, precision=precision)
+    if load:
+        say(load_extra("workers.demo.loading:load_demo", "demo")(settings, households))
+        return
     run_demo = load_extra("workers.demo:run_demo", "demo")
     with _terminable():
         run_demo(settings, keep=keep, households=households)

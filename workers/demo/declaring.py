@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import LiteralString
 
 from workers.context import Tally
 from workers.demo.stage import ClaimError, Row, Stage, advance, duration
@@ -9,24 +10,24 @@ from workers.demo.stage import ClaimError, Row, Stage, advance, duration
 PATIENCE = 900.0  # seconds until a backfill counts as stuck
 POLL = 0.2  # seconds between looks
 
+RECOMMENDER: LiteralString = """
+select * from dynrec.create_recommender(
+  'shop',
+  items               => 'shop.products',
+  text_columns        => array['name', 'category', 'package_size'],
+  categorical_columns => array['department', 'brand'],
+  interactions        => 'shop.purchases',
+  user_column         => 'household_id',
+  item_column         => 'product_id',
+  time_column         => 'bought_at',
+  options             => '{"half_life": "3 days", "exclude_seen": false}')
+"""
+
 
 def declare(stage: Stage, work_done: Callable[[], Tally]) -> None:
     """Declare recommender shop and watch its backfill; `work_done` is what the worker has done so far."""
     stage.part("One call declares a recommender")
-    stage.show(
-        """
-        select * from dynrec.create_recommender(
-          'shop',
-          items               => 'shop.products',
-          text_columns        => array['name', 'category', 'package_size'],
-          categorical_columns => array['department', 'brand'],
-          interactions        => 'shop.purchases',
-          user_column         => 'household_id',
-          item_column         => 'product_id',
-          time_column         => 'bought_at',
-          options             => '{"half_life": "3 days", "exclude_seen": false}')
-        """
-    )
+    stage.show(RECOMMENDER)
     stage.say(
         """
         Triggers now note every change of these columns. A purchase counts half after three days, and what was bought
