@@ -1,0 +1,189 @@
+"""docs/deploy.md from top to bottom, where there is `docker compose`; the tests build on each other, in their order."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, LiteralString
+
+import pytest
+
+from tests.acceptance.compose import PAGE, TIMEOUT, Terminal, blocks, compose_command, until
+
+COMMAND = compose_command()
+
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.slow,
+    pytest.mark.timeout(3 * TIMEOUT),
+    pytest.mark.skipif(COMMAND is None, reason="needs `docker compose`, or DYNREC_COMPOSE in its place"),
+    pytest.mark.xdist_group("compose"),
+]
+
+ITEMS = 1500  # that the workers share
+LIVE = {"postgres": 1, "redis": 1, "dispatcher": 2, "worker-encode": 1, "worker-train": 1}
+
+
+@pytest.fixture(scope="module")
+def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    assert COMMAND is not None
+    opened = Terminal.opened(tmp_path_factory.mktemp("deploy"), COMMAND)
+    yield opened
+    opened.run("docker compose --profile '*' down --volumes --timeout 20")
+
+
+def ask(terminal: Terminal, statement: LiteralString) -> list[tuple[Any, ...]]:
+    with terminal.connect() as connection:
+        return connection.execute(statement).fetchall()
+
+
+def list_of_42(terminal: Terminal) -> list[tuple[Any, ...]]:
+    return ask(
+        terminal, "select item_id, round(score::numeric, 4) from dynrec.recommend('gear', '42', k => 3) order by rank"
+    )
+
+
+def encoded(terminal: Terminal) -> dict[str, int]:
+    """Texts, by worker."""
+    return dict(
+        ask(
+            terminal,
+            """
+            select process, (details ->> 'encoded')::int from dynrec_data.heartbeat
+            where details ? 'proved' and beat_at > now() - interval '20 seconds'
+            """,
+        )
+    )
+
+
+def test_the_files_are_valid_and_everything_is_pinned_limited_and_without_rights(terminal: Terminal) -> None:
+    services = terminal.config("--profile '*'")["services"]
+    for name, service in services.items():
+        assert ":latest" not in service["image"], name
+        assert ":" in service["image"], name
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["deploy"]["resources"]["limits"]["memory"], name
+        assert service["restart"] == ("no" if name in {"migrate", "demo"} else "unless-stopped"), name
+        assert "healthcheck" in service or name in {"migrate", "demo"}, name
+        assert not any(
+            "PASSWORD" in variable and "FILE" not in variable for variable in service.get("environment") or {}
+        )
+    for secret in terminal.config()["secrets"].values():
+        assert Path(secret["file"]).read_text().strip()
+
+
+def test_the_gpu_file_reserves_one_for_the_workers(terminal: Terminal) -> None:
+    terminal.follow("A GPU")
+    services = terminal.config("-f docker-compose.yml -f docker-compose.gpu.yml")["services"]
+    for name in ("worker-encode", "worker-train"):
+        [device] = services[name]["deploy"]["resources"]["reservations"]["devices"]
+        assert device["capabilities"] == ["gpu"]
+        assert services[name]["image"].endswith("-cuda")
+        assert services[name]["deploy"]["resources"]["limits"]["memory"]
+
+
+def test_a_fresh_checkout_comes_up(terminal: Terminal) -> None:
+    terminal.follow("Start")
+    for service, count in LIVE.items():
+        assert terminal.healthy(service, count), service
+    [migrate] = terminal.containers("migrate")
+    assert (migrate["State"], migrate["ExitCode"]) == ("exited", 0)
+    for service in ("dispatcher", "worker-encode", "postgres", "redis"):
+        assert terminal.run(f"docker compose exec -T {service} id -u").strip() != "0"
+
+
+def test_no_torch_where_none_is_needed(terminal: Terminal) -> None:
+    look = "import importlib.util as u; print([n for n in ('torch', 'sklearn', 'transformers') if u.find_spec(n)])"
+    assert terminal.run(f'docker compose exec -T dispatcher python -c "{look}"').strip() == "[]"
+    assert "torch" in terminal.run(f'docker compose exec -T worker-encode python -c "{look}"')
+
+
+def test_an_application_needs_its_connection_string_only(terminal: Terminal) -> None:
+    printed = terminal.follow("Connect")
+    assert "personal" in printed
+    assert [item for item, _ in list_of_42(terminal)][:2] == ["2", "3"]
+
+
+def test_the_demo_loads(terminal: Terminal) -> None:
+    assert "loaded" in terminal.follow("The demo")
+    assert "already" in terminal.follow("The demo")
+    many = ask(terminal, "select count(*) > 1000 from shop.products")
+    assert many == [(True,)]
+    stale = "select entities - stale from dynrec.freshness where recommender = 'shop' and kind = 'item'"
+    until(lambda: ask(terminal, stale)[0][0] > 100, "workers fill in the vectors")
+    ask(terminal, "select dynrec.drop_recommender('shop')")
+
+
+def test_the_commands_that_watch(terminal: Terminal) -> None:
+    watched = terminal.follow("Watch")
+    assert "all is well" in watched
+    assert "dispatcher_ready" in watched
+    assert terminal.follow("When something dies").count("alive") == 2
+
+
+def test_a_worker_that_is_killed_comes_back(terminal: Terminal) -> None:
+    before = terminal.pid("worker-encode")
+    os.kill(before, signal.SIGKILL)
+    until(lambda: terminal.containers("worker-encode")[0]["State"] == "running", "the container is started again")
+    until(lambda: terminal.healthy("worker-encode"), "it is healthy again")
+    assert terminal.pid("worker-encode") != before
+    assert ask(terminal, "insert into product values (5, 'moka pot') returning id") == [(5,)]
+    assert ask(terminal, "select dynrec.wait_until_fresh('gear', '2 minutes')") == [(True,)]
+
+
+def test_three_workers_share_the_work(terminal: Terminal) -> None:
+    grow, shrink = blocks("More workers")
+    terminal.run(grow)
+    assert terminal.healthy("worker-encode", 3)
+    before = encoded(terminal)
+    ask(
+        terminal,
+        "with made as (insert into product select i, 'thing ' || md5(i::text) from generate_series(1001, 2500) i"
+        " returning id) select count(*) from made",
+    )
+    assert ask(terminal, "select dynrec.wait_until_fresh('gear', '10 minutes')") == [(True,)]
+    until(lambda: sum(encoded(terminal).values()) >= sum(before.values()) + ITEMS, "the heartbeats say so")
+    after = encoded(terminal)
+    shares = {process: after[process] - before.get(process, 0) for process in after}
+    assert len(shares) == 3
+    assert min(shares.values()) >= ITEMS / 6, shares  # half of what each would have if it were quite even
+    terminal.run(shrink)
+    assert terminal.healthy("worker-encode")
+
+
+def test_down_and_up_again_loses_nothing(terminal: Terminal) -> None:
+    before = list_of_42(terminal)
+    versions = ask(terminal, "select count(*) from dynrec.item_history('gear', '1')")
+    terminal.follow("Stop and start")
+    assert list_of_42(terminal) == before
+    assert ask(terminal, "select count(*) from dynrec.item_history('gear', '1')") == versions
+
+
+def test_a_backup_is_restored(terminal: Terminal) -> None:
+    before = list_of_42(terminal)
+    assert ask(terminal, "select dynrec.wait_until_fresh('gear', '2 minutes')") == [(True,)]
+    terminal.follow("Back up and restore")
+    assert list_of_42(terminal) == before
+    ask(terminal, "insert into product values (6, 'tent') returning id")
+    assert ask(terminal, "select dynrec.wait_until_fresh('gear', '2 minutes')") == [(True,)]
+    assert ask(terminal, "select count(*) from dynrec.item_history('gear', '6')") == [(1,)]
+
+
+def test_an_upgrade_to_other_images_keeps_everything(terminal: Terminal) -> None:
+    before = list_of_42(terminal)
+    terminal.follow("Upgrade")
+    for service in ("dispatcher", "worker-encode", "worker-train"):
+        assert all(one["Image"].endswith(":next") for one in terminal.containers(service)), service
+        assert terminal.healthy(service, LIVE[service]), service
+    assert list_of_42(terminal) == before
+    ask(terminal, "update product set title = 'gravel running shoes' where id = 2 returning id")
+    assert ask(terminal, "select dynrec.wait_until_fresh('gear', '2 minutes')") == [(True,)]
+    assert ask(terminal, "select count(*) from dynrec.item_history('gear', '2')") == [(2,)]
+
+
+def test_every_command_of_the_page_is_run() -> None:
+    tests = Path(__file__).read_text()
+    for chapter in PAGE.read_text().split("\n## ")[1:]:
+        heading = chapter.splitlines()[0]
+        assert "```sh" not in chapter or f'("{heading}")' in tests, heading
