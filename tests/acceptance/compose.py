@@ -112,8 +112,8 @@ class Terminal:
         return done.stdout
 
     def follow(self, heading: str) -> str:
-        """Run what a chapter of docs/deploy.md says."""
-        return "".join(map(self.run, blocks(heading)))
+        """Run what a chapter of docs/deploy.md says; what it prints, messages for people included."""
+        return "".join(self.run(f"exec 2>&1\n{block}") for block in blocks(heading))
 
     def config(self, options: str = "") -> dict[str, Any]:
         """The project as compose understands it."""

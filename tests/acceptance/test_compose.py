@@ -43,6 +43,15 @@ def list_of_42(terminal: Terminal) -> list[tuple[Any, ...]]:
     )
 
 
+def more_items(terminal: Terminal, first: int) -> None:
+    """Work for some seconds."""
+    with terminal.connect() as connection:
+        connection.execute(
+            "insert into product select i, 'thing ' || md5(i::text) from generate_series(%s::int, %s::int) i",
+            [first, first + ITEMS - 1],
+        )
+
+
 def encoded(terminal: Terminal) -> dict[str, int]:
     """Texts, by worker."""
     return dict(
@@ -137,11 +146,7 @@ def test_three_workers_share_the_work(terminal: Terminal) -> None:
     terminal.run(grow)
     assert terminal.healthy("worker-encode", 3)
     before = encoded(terminal)
-    ask(
-        terminal,
-        "with made as (insert into product select i, 'thing ' || md5(i::text) from generate_series(1001, 2500) i"
-        " returning id) select count(*) from made",
-    )
+    more_items(terminal, 1001)
     assert ask(terminal, "select dynrec.wait_until_fresh('gear', '10 minutes')") == [(True,)]
     until(lambda: sum(encoded(terminal).values()) >= sum(before.values()) + ITEMS, "the heartbeats say so")
     after = encoded(terminal)
@@ -150,6 +155,22 @@ def test_three_workers_share_the_work(terminal: Terminal) -> None:
     assert min(shares.values()) >= ITEMS / 6, shares  # half of what each would have if it were quite even
     terminal.run(shrink)
     assert terminal.healthy("worker-encode")
+
+
+def test_a_worker_that_is_told_to_stop_finishes_its_batches(terminal: Terminal) -> None:
+    more_items(terminal, 1001 + ITEMS)
+    leased = "select count(*) from dynrec_data.lease where kind = 'item'"
+    until(lambda: ask(terminal, leased) != [(0,)], "the worker has begun")
+    terminal.run("docker compose stop worker-encode")
+    [stopped] = terminal.containers("worker-encode")
+    assert stopped["ExitCode"] == 0
+    assert ask(terminal, leased) == [(0,)]
+    assert ask(terminal, "select coalesce(sum(entities), 0) > 0 from dynrec.queue where recommender = 'gear'") == [
+        (True,)
+    ]
+    terminal.run("docker compose up -d --wait")
+    assert ask(terminal, "select dynrec.wait_until_fresh('gear', '10 minutes')") == [(True,)]
+    assert ask(terminal, "select count(*) from dynrec.failures") == [(0,)]
 
 
 def test_down_and_up_again_loses_nothing(terminal: Terminal) -> None:
