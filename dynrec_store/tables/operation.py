@@ -87,7 +87,7 @@ event.listen(
     language plpgsql
     as $$
     declare
-      moment timestamptz := clock_timestamp();
+      moment timestamptz := greatest(clock_timestamp(), old.created_at + interval '1 microsecond');
     begin
       if tg_op = 'UPDATE' then
         if (new.score, new.event_count, new.reference_time, new.rates)
