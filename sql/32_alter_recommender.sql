@@ -177,7 +177,7 @@ begin
     delete from dynrec_data.user_vector_history h where h.model_id = model;
     execute format('drop table dynrec_data.item_vector_%1$s, dynrec_data.user_vector_%1$s', model);
   end loop;
-  foreach from_table in array array['change', 'retry', 'dead_letter', 'task', 'item_content', 'item_content_history', 'item_popularity', 'item_popularity_history', 'impression', 'measurement'] loop
+  foreach from_table in array array['change', 'retry', 'dead_letter', 'task', 'item_content', 'item_content_history', 'item_popularity', 'item_popularity_history', 'impression', 'measurement', 'counter'] loop
     execute format('delete from dynrec_data.%I where recommender_id = $1', from_table) using r.id;
   end loop;
   delete from dynrec_data.recommender x where x.id = r.id;

@@ -73,6 +73,27 @@ comment on function dynrec._claim(text, text, int, interval, boolean) is
   'live_only: nothing of a backfill, for a worker that keeps the way free beside one. '
   'Commit before reading the source: what is read must be newer than what was claimed.';
 
+create or replace function dynrec._claim_batch(recommender text, kind text, batch_size int, lease interval, live_only boolean default false)
+returns table (token uuid, entities bigint, first_change bigint, last_change bigint, captured_at timestamptz, live_ages double precision[], backfill_ages double precision[])
+language plpgsql security definer
+set search_path from current
+as $$
+declare
+  claimed uuid := dynrec._claim(recommender, kind, batch_size, lease, live_only);
+begin
+  if claimed is null then
+    return;
+  end if;
+  return query select claimed, count(*), min(c.first), max(c.last), min(l.captured_at),
+    array_agg(dynrec._age(clock_timestamp(), l.captured_at)) filter (where l.lane <> 1), array_agg(dynrec._age(clock_timestamp(), l.captured_at)) filter (where l.lane = 1)
+  from dynrec_data.lease l cross join lateral (select min(i) as first, max(i) as last from unnest(l.change_ids) i) c
+  where l.token = claimed;
+end
+$$;
+comment on function dynrec._claim_batch(text, text, int, interval, boolean) is
+  'Internal. _claim, with what the logs and the metrics say of the batch: entities, the first and the last change of it, when the oldest of the '
+  'entities'' last changes was captured, and how old these are in seconds, live ones and those of a backfill. No row: nothing to claim.';
+
 create or replace function dynrec._leased_entities(token uuid) returns text[]
 language sql stable security definer
 set search_path from current
@@ -89,6 +110,17 @@ as $$
   where c.recommender_id = _put_back.recommender_id and c.kind = _put_back.kind and c.entity = _put_back.entity
 $$;
 comment on function dynrec._put_back(int, text, text, smallint) is 'Internal. Moves the changes of an entity to a lane.';
+
+create or replace function dynrec._count(recommender_id int, name text, labels jsonb, amount double precision) returns void
+language sql
+set search_path from current
+as $$
+  insert into dynrec_data.counter as c (recommender_id, name, labels, value)
+  select _count.recommender_id, _count.name, _count.labels, amount where amount > 0
+  on conflict on constraint counter_pkey do update set value = c.value + excluded.value
+$$;
+comment on function dynrec._count(int, text, jsonb, double precision) is
+  'Internal. Adds to a counter. At the end of a transaction: whoever adds to the same one waits for its end.';
 
 create or replace function dynrec._bury(recommender_id int, kind text, entity text, change_ids bigint[], attempts smallint, error text) returns void
 language sql
@@ -114,6 +146,10 @@ as $$
 declare
   failed record;
   attempts_now smallint;
+  of_recommender int;
+  of_kind text;
+  buried int := 0;
+  put_back int := 0;
 begin
   for failed in
     select l.recommender_id, l.kind, l.entity, l.attempts, l.change_ids, (r.options ->> 'max_attempts')::int as max_attempts
@@ -122,9 +158,13 @@ begin
     order by l.entity for update of l
   loop
     attempts_now := failed.attempts + charge::int;
+    of_recommender := failed.recommender_id;  -- a token has entities of one recommender and kind
+    of_kind := failed.kind;
     if charge and attempts_now >= failed.max_attempts then
       perform dynrec._bury(failed.recommender_id, failed.kind, failed.entity, failed.change_ids, attempts_now, error);
+      buried := buried + 1;
     else
+      put_back := put_back + 1;
       -- exponential backoff with full jitter: 1 s, 2 s, 4 s … at most 5 minutes
       insert into dynrec_data.retry as t (recommender_id, kind, entity, attempts, not_before, error)
       values (failed.recommender_id, failed.kind, failed.entity, attempts_now,
@@ -135,6 +175,8 @@ begin
     end if;
   end loop;
   delete from dynrec_data.lease l where l.token = _fail.token and l.entity = any (entities);
+  perform dynrec._count(of_recommender, 'dead_letters', jsonb_build_object('kind', of_kind), buried);
+  perform dynrec._count(of_recommender, 'retries', jsonb_build_object('kind', of_kind), put_back);
 end
 $$;
 comment on function dynrec._fail(uuid, text[], text, boolean) is
@@ -173,7 +215,10 @@ set search_path from current
 as $$
 declare
   expired record;
+  one record;
   ended tid[] := '{}';
+  counts jsonb := '{}';  -- recommender, kind and name -> how many
+  what text;
 begin
   for expired in
     select l.ctid, l.recommender_id, l.kind, l.entity, l.attempts, l.change_ids, (r.options ->> 'max_attempts')::int as max_attempts
@@ -183,6 +228,10 @@ begin
     order by l.recommender_id, l.kind, l.entity for update of l skip locked
   loop
     ended := ended || expired.ctid;
+    foreach what in array array['leases_expired', case when expired.attempts + 1 >= expired.max_attempts then 'dead_letters' else 'retries' end] loop
+      what := format('%s %s %s', expired.recommender_id, expired.kind, what);
+      counts := counts || jsonb_build_object(what, coalesce((counts ->> what)::int, 0) + 1);
+    end loop;
     if expired.attempts + 1 >= expired.max_attempts then
       perform dynrec._bury(expired.recommender_id, expired.kind, expired.entity, expired.change_ids, (expired.attempts + 1)::smallint,
         'the lease expired: the worker died or hung on this entity');
@@ -197,6 +246,9 @@ begin
   end loop;
   -- at the end: a claim that waits for one of these leases may have locked changes that are moved above
   delete from dynrec_data.lease l where l.ctid = any (ended);
+  for one in select string_to_array(c.key, ' ') as key, c.value::int from jsonb_each_text(counts) c order by c.key loop
+    perform dynrec._count(one.key[1]::int, one.key[3], jsonb_build_object('kind', one.key[2]), one.value);
+  end loop;
   return cardinality(ended);
 end
 $$;

@@ -4,10 +4,31 @@ create or replace function dynrec._beat(process text, role text, details jsonb d
 language sql security definer
 set search_path from current
 as $$
-  insert into dynrec_data.heartbeat as h (process, role, details) values (_beat.process, _beat.role, _beat.details)
-  on conflict on constraint heartbeat_pkey do update set beat_at = clock_timestamp(), details = excluded.details
+  with before as materialized (
+    -- another run under the same name, such as that of a container, counts from nothing again
+    select h.details from dynrec_data.heartbeat h
+    where h.process = _beat.process and h.details ->> 'run' is not distinct from _beat.details ->> 'run' for update
+  ), beat as (
+    insert into dynrec_data.heartbeat as h (process, role, details) values (_beat.process, _beat.role, _beat.details)
+    on conflict on constraint heartbeat_pkey do update set beat_at = clock_timestamp(), details = excluded.details
+  ), counted as (
+    select coalesce(r.id, 0) as recommender_id, n.name, n.labels, n.value - coalesce(b.value, 0) as value, b.value is null as is_new
+    from jsonb_to_recordset(_beat.details -> 'counters') as n (recommender text, name text, labels jsonb, value double precision)
+    left join dynrec_data.recommender r on r.name = n.recommender
+    left join (
+      select o.* from before cross join lateral
+        jsonb_to_recordset(before.details -> 'counters') as o (recommender text, name text, labels jsonb, value double precision)
+    ) b on b.name = n.name and b.labels = n.labels and b.recommender is not distinct from n.recommender
+    where n.recommender is null or r.id is not null
+  )
+  -- in key order, so that two beats never wait for each other in a circle
+  insert into dynrec_data.counter as c (recommender_id, name, labels, value)
+  select recommender_id, name, labels, value from counted where value > 0 or is_new order by 1, 2, 3
+  on conflict on constraint counter_pkey do update set value = c.value + excluded.value
 $$;
-comment on function dynrec._beat(text, text, jsonb) is 'Internal. A process says that it is alive.';
+comment on function dynrec._beat(text, text, jsonb) is
+  'Internal. A process says that it is alive. details: run (changes when it starts again) and counters, what this run has done so far; what that is '
+  'more than at the last beat is added to the totals, so that a beat may be repeated.';
 
 create or replace function dynrec._last_beat(of_processes text) returns table (age interval, details jsonb)
 language sql stable security definer

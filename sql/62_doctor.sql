@@ -62,6 +62,14 @@ as $$
 $$;
 comment on function dynrec._ailments_of_work() is 'Internal. Findings about processes, queue and indexes.';
 
+create or replace function dynrec._wal_held_back(since pg_lsn) returns double precision
+language sql stable
+set search_path from current
+as $$
+  select pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, since)::double precision
+$$;
+comment on function dynrec._wal_held_back(pg_lsn) is 'Internal. Bytes of WAL since a place in it.';
+
 create or replace function dynrec._ailments_of_server() returns table (subject text, severity text, finding text, remedy text)
 language sql stable
 set search_path from current

@@ -45,12 +45,12 @@ as $$
       'precision_at_k', 'recall_at_k', 'hit_rate_at_k', 'reciprocal_rank', 'average_precision_at_k', 'ndcg_at_k', 'serendipity_at_k',
       'novelty_at_k', 'popularity_bias_at_k', 'catalogue_coverage', 'user_coverage', 'gini_of_exposure', 'shannon_of_exposure', 'intra_list_diversity',
       'evaluation_lists', 'evaluate', 'evaluate_users', 'compare_models', 'counterfactual_metrics', 'score_calibration',
-      'attributed_impressions', 'online_metrics', 'experiment_arm', 'experiment_results', 'data_drift', 'index_recall', 'wait_until_fresh', 'doctor']),
+      'attributed_impressions', 'online_metrics', 'experiment_arm', 'experiment_results', 'data_drift', 'index_recall', 'wait_until_fresh', 'doctor', '_metric_catalogue']),
     ('dynrec_writer', array['log_impressions', 'log_exposure']),
     ('dynrec_admin', array['register_encoder', 'create_recommender', 'alter_recommender', 'drop_recommender', 'pause', 'resume', 'refresh', 'retry_failed',
       'stage_model', 'promote_model', 'rollback_model', 'retire_model', 'create_experiment', 'alter_experiment', 'stop_experiment',
       'watch', 'export_user', 'forget_user', 'verify_forgotten']),
-    ('dynrec_worker', array['_pending_work', '_next_due', '_claim', '_leased_entities', '_recommender_encoder', '_encoders_in_use', '_read_items',
+    ('dynrec_worker', array['_pending_work', '_next_due', '_claim', '_claim_batch', '_leased_entities', '_recommender_encoder', '_encoders_in_use', '_read_items',
       '_publish_items', '_publish_adopted', '_publish_users', '_derived_models', '_read_derived', '_publish_derived', '_release_derived', '_fail',
       '_expire_leases', '_release_retries', '_run_task', '_maintain', '_finish_backfills', '_take_profiles', '_watch_next', '_beat', '_last_beat', '_wake_key',
       '_index_work', '_index_statements', '_may_maintain', '_build_vector_index',
@@ -155,7 +155,7 @@ set search_path from current
 as $$
   select array['recommender', 'interaction_kind', 'model_version', 'model_activation', 'encoder', 'item_content', 'item_content_history', 'item_popularity',
       'item_popularity_history', 'item_transition', 'item_vector', 'item_vector_history', 'user_vector', 'user_vector_history', 'change', 'task', 'retry', 'dead_letter',
-      'forgotten_user', 'impression', 'experiment', 'experiment_arm', 'experiment_traffic', 'exposure', 'measurement']
+      'forgotten_user', 'impression', 'experiment', 'experiment_arm', 'experiment_traffic', 'exposure', 'measurement', 'counter']
     || array(select c.relname::text from pg_class c where c.relnamespace = 'dynrec_data'::regnamespace and c.relname ~ '^(item|user)_vector_\d+$' order by c.relname)
 $$;
 comment on function dynrec._readable_tables() is 'Internal. The tables of dynrec_data that reads need, with the partitions of model versions; policies say which rows.';
@@ -171,7 +171,7 @@ begin
   if to_regrole('dynrec_reader') is not null then
     execute format('grant select on %s to dynrec_reader', readable);
     grant select (recommender_id, kind, entity, lane, captured_at, deadline) on dynrec_data.lease to dynrec_reader;
-    grant select (role, beat_at) on dynrec_data.heartbeat to dynrec_reader;
+    grant select on dynrec_data.heartbeat to dynrec_reader;
   end if;
   if to_regrole('dynrec_writer') is not null then
     grant insert on dynrec_data.impression, dynrec_data.exposure to dynrec_writer;
@@ -207,7 +207,7 @@ begin
     if one <> 'dynrec_worker' then
       execute format('grant usage on schema dynrec_data to %I', one);
       execute format('grant select on dynrec.queue, dynrec.failures, dynrec.model_versions, dynrec.freshness, dynrec.status, dynrec.features, dynrec.encoders, '
-        'dynrec.experiments, dynrec.experiment_arms, dynrec.measurements, dynrec.alerts to %I', one);
+        'dynrec.experiments, dynrec.experiment_arms, dynrec.measurements, dynrec.alerts, dynrec.metrics to %I', one);
     end if;
   end loop;
   perform dynrec._grant_membership('dynrec_reader', 'dynrec_writer');

@@ -121,6 +121,16 @@ heartbeat = Table(
     comment="Which dispatchers and workers are alive.",
 )
 
+counter = Table(
+    "counter",
+    metadata,
+    Column("recommender_id", Integer, primary_key=True, autoincrement=False, comment="0: of no recommender"),
+    Column("name", Text, primary_key=True),
+    Column("labels", JSONB, primary_key=True),
+    Column("value", Double, nullable=False),
+    comment="What was done since the beginning, over all processes; it never shrinks.",
+)
+
 code = Table(
     "code",
     metadata,
