@@ -5,7 +5,7 @@ Every call is one statement and commits by itself. Errors of the driver arrive a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal, LiteralString, TypeAlias, cast
 from uuid import UUID
 
@@ -46,6 +46,19 @@ class Encoding:
     model: str | None
     dimension: int
     adopted: bool  # the vectors come from a column of the source: no encoder
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A batch that is leased, with what can be told of its changes."""
+
+    token: UUID
+    entities: int
+    first_change: int  # ids: what is in the batch lies between the two
+    last_change: int
+    captured_at: datetime  # when the last change of an entity was captured, of that entity where this is longest ago
+    live_ages: list[float] | None  # seconds since that moment, an entity each, when the batch was claimed
+    backfill_ages: list[float] | None  # of those that a backfill put into the queue
 
 
 @dataclass(frozen=True)
@@ -128,20 +141,35 @@ def claim(connection: Connection, recommender: str, kind: Kind, batch_size: int,
     return cast("UUID | None", _scalar(connection, statement, [recommender, kind, batch_size, lease]))
 
 
+def claim_batch(
+    connection: Connection, recommender: str, kind: Kind, batch_size: int, lease: timedelta
+) -> Claim | None:
+    """`claim` with what can be told of the batch."""
+    with translated_errors(), connection.cursor(row_factory=class_row(Claim)) as cursor:
+        return cursor.execute(
+            """
+            select token, entities, first_change, last_change, captured_at, live_ages, backfill_ages
+            from dynrec._claim_batch(%s, %s, %s, %s)
+            """,
+            [recommender, kind, batch_size, lease],
+        ).fetchone()
+
+
 def claim_items(
     connection: Connection, recommender: str, batch_size: int, lease: timedelta, *, live_only: bool
-) -> tuple[UUID | None, Encoding]:
-    """`claim` for items, with `encoding` in the same round trip. `live_only`: leave a backfill to others."""
+) -> tuple[Claim | None, Encoding]:
+    """`claim_batch` for items, with `encoding` in the same round trip. `live_only`: leave a backfill to others."""
     with translated_errors(), connection.cursor(row_factory=tuple_row) as cursor:
         found = cursor.execute(
             """
-            select dynrec._claim(%s, 'item', %s, %s, %s), encoder, family, model, dimension, adopted
-            from dynrec._recommender_encoder(%s)
+            select encoder, family, model, dimension, adopted,
+              token, entities, first_change, last_change, captured_at, live_ages, backfill_ages
+            from dynrec._recommender_encoder(%s) left join lateral dynrec._claim_batch(%s, 'item', %s, %s, %s) on true
             """,
-            [recommender, batch_size, lease, live_only, recommender],
+            [recommender, recommender, batch_size, lease, live_only],
         ).fetchone()
     assert found is not None  # noqa: S101  the function raises for an unknown name
-    return found[0], Encoding(*found[1:])
+    return Claim(*found[5:]) if found[5] else None, Encoding(*found[:5])
 
 
 def leased_entities(connection: Connection, token: UUID) -> list[str]:

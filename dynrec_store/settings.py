@@ -45,6 +45,7 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
+    otlp_endpoint: str | None = None  # where traces go, such as http://collector:4318; unset: no traces
 
 
 def load_settings() -> Settings:

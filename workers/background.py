@@ -57,11 +57,11 @@ def beating(context: Context, details: Callable[[], dict[str, object]] = dict) -
 
     with Background("heartbeat", beat, stop=ended.set):
         yield
-    _beat_once(context, details)
+    _beat_once(context, details, ended=True)
 
 
-def _beat_once(context: Context, details: Callable[[], dict[str, object]]) -> None:
+def _beat_once(context: Context, details: Callable[[], dict[str, object]], *, ended: bool = False) -> None:
     try:
-        context.beat(details())
+        context.beat(details(), ended=ended)
     except DatabaseError as error:  # the database is away: others will say so too, and the next beat may succeed
         log.warning("heartbeat_missed", reason=str(error))

@@ -11,6 +11,7 @@ from kombu.utils.uuid import uuid
 
 from dynrec_store.exceptions import ConfigurationError
 from dynrec_store.settings import Settings
+from workers import tracing
 
 ENCODE: Final = "encode"  # items: machines with an accelerator take it
 MAINTENANCE: Final = "maintenance"  # users, tasks, indexes
@@ -69,17 +70,17 @@ def send_hint(app: Celery, task: str, *arguments: str | int) -> None:
     Celery's own message, on its queue without `send_task`, whose routing and declaring takes as long as all the rest
     of the way to a worker. Workers declare the queues; a hint that comes before the first of them is one that is lost.
     """
-    identity = uuid()
     message = app.amqp.as_task_v2(
-        identity, task, arguments, {}, expires=HINT_SECONDS, argsrepr=str(arguments), kwargsrepr="{}"
+        uuid(), task, arguments, {}, expires=HINT_SECONDS, argsrepr=str(arguments), kwargsrepr="{}"
     )
-    with app.producer_pool.acquire(block=True) as producer:
+    about = " ".join(map(str, arguments))
+    with tracing.span("dispatch", task=task, about=about), app.producer_pool.acquire(block=True) as producer:
         producer.publish(
             message.body,
             exchange="",
             routing_key=QUEUE_OF.get(task, MAINTENANCE),
             serializer="json",
-            headers=message.headers,
+            headers={**message.headers, **tracing.carried()},
             retry=True,
             retry_policy={"max_retries": 1},
             **message.properties,

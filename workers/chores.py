@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dynrec_store import models, queue
 from dynrec_store.queue import Connection, Pending
 from workers.celery_app import MAINTAIN, RUN_TASKS, TRAIN_MODEL
+from workers.identity import identity
 from workers.sender import Sender
 
 BEAT_SECONDS = 5.0
@@ -57,8 +58,12 @@ class Chores:
         return DUE_SECONDS if due is None else min(max(due, SOONEST), DUE_SECONDS)
 
     def _beat(self, connection: Connection) -> float:
-        queue.beat(connection, self._process, "dispatcher", {})
+        queue.beat(connection, self._process, "dispatcher", identity())
         return BEAT_SECONDS
+
+    def end(self, connection: Connection) -> None:
+        """Say that this process ends, so that nobody takes it for dead."""
+        queue.beat(connection, self._process, "dispatcher", {**identity(), "ended": True})
 
     def _maintain(self, _: Connection) -> float:
         return MAINTAIN_SECONDS if self._sender.send(MAINTAIN) else AGAIN_SECONDS

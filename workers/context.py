@@ -21,8 +21,11 @@ from dynrec_store.queue import Encoding
 from dynrec_store.settings import Settings
 from workers.batch_size import BatchSize
 from workers.connections import Connections
+from workers.device_memory import device_memory
 from workers.encoders import Encoder, load_encoder
 from workers.exceptions import EncoderError
+from workers.identity import identity
+from workers.meters import Meters
 from workers.recent import Recent
 from workers.turns import Turns
 
@@ -83,6 +86,7 @@ class Context:
         self._loops: Counter[str] = Counter()  # recommender -> loops over its items that are running
         self.turns: defaultdict[str, Turns] = defaultdict(Turns)  # encoder -> who computes with it next
         self.recent: defaultdict[str, Recent] = defaultdict(Recent)  # encoder -> what it computed last, used in turns
+        self.meters = Meters()
         self._counting = threading.Lock()
         self._total = Tally()
 
@@ -151,21 +155,39 @@ class Context:
         with self._counting:
             self._total += tally
 
+    def count_encoding(self, encoder: Encoder, texts: int, calls: int, seconds: float) -> None:
+        """Note how long an encoder took for how much."""
+        for name, amount in (("texts", texts), ("calls", calls), ("seconds", seconds)):
+            self.meters.add(f"encode_{name}", amount, encoder=encoder.name, device=encoder.device)
+
     @property
     def total(self) -> Tally:
         """What this process has done since its start."""
         return self._total
 
-    def beat(self, more: dict[str, object]) -> None:
-        """Say in the database that this process lives, with what it has done since its start, and more."""
-        encoders = list(self._encoders.values())
+    def beat(self, more: dict[str, object], *, ended: bool = False) -> None:
+        """Say in the database that this process lives, or ends, with what it has done since its start, and more."""
+        encoders = list(self._encoders.items())
+        devices = sorted({encoder.device for _, encoder in encoders})
         details: dict[str, object] = {
+            **identity(),
             **asdict(self._total),
-            "encoder": sorted({encoder.name for encoder in encoders}),
-            "device": sorted({encoder.device for encoder in encoders}),
+            "ended": ended,
+            "counters": self.meters.report(),
+            "encoder": sorted({encoder.name for _, encoder in encoders}),
+            "device": devices,
+            "device_memory": device_memory(devices),
+            "models": {encoder.name: self._described(encoder, model) for (_, model, _), encoder in encoders},
             **more,
         }
         self.call(queue.beat, self.process, "worker", details)
+
+    def _described(self, encoder: Encoder, model: str) -> str:
+        """What decides on the numbers in a vector: workers that differ in it make vectors that differ."""
+        kind, _, _ = encoder.device.partition(":")
+        return (
+            f"{model or encoder.name} of dimension {encoder.dimension}, precision {self.settings.precision} on {kind}"
+        )
 
     def close(self) -> None:
         """Close the connections."""

@@ -13,6 +13,8 @@ import numpy as np
 
 from dynrec_store import models, queue
 from dynrec_store.models import DerivedModel, DerivedRow, Floats
+from dynrec_store.queue import Claim
+from workers import tracing
 from workers.context import Context, Tally
 from workers.encode import encode_each
 from workers.leases import isolated, work_through
@@ -22,8 +24,8 @@ def recompute_derived(context: Context, recommender: str) -> tuple[Tally, bool]:
     """Bring the vectors of the derived models up to date; returns what was done and whether more may wait."""
     size = context.claim_size(f"derived items of {recommender}")
 
-    def claim() -> UUID | None:
-        return context.call(queue.claim, recommender, "derived", size.current, context.lease)
+    def claim() -> Claim | None:
+        return context.call(queue.claim_batch, recommender, "derived", size.current, context.lease)
 
     def recompute(token: UUID) -> Tally:
         started = time.monotonic()
@@ -35,11 +37,12 @@ def recompute_derived(context: Context, recommender: str) -> tuple[Tally, bool]:
         size.record(len(entities), time.monotonic() - started)
         return done
 
-    return work_through(context, claim, recompute)
+    return work_through(context, recommender, "derived", claim, recompute)
 
 
 def _derive(context: Context, token: UUID, model: DerivedModel) -> Tally:
-    rows = isolated(context, token, partial(_read, model=model.model_id)) or []
+    with tracing.span("read", model_version=model.model_id):
+        rows = isolated(context, token, partial(_read, model=model.model_id)) or []
     make = _by_towers if model.kind == "learned" else _by_encoder
     return make(context, token, model, rows)
 
@@ -51,9 +54,12 @@ def _read(connection: queue.Connection, token: UUID, *, model: int) -> list[Deri
 def _by_towers(context: Context, token: UUID, model: DerivedModel, rows: Sequence[DerivedRow]) -> Tally:
     there = [row for row in rows if row.embedding is not None]
     gone = [row.item_id for row in rows if row.embedding is None]
-    embeddings, contexts = context.towers(model.model_id).derive(there) if there else ([], [])
-    context.call(models.publish_derived, token, model.model_id, [row.item_id for row in there], embeddings, contexts)
-    _remove(context, token, model, gone)
+    with tracing.span("encode", model_version=model.model_id, items=len(there)):
+        embeddings, contexts = context.towers(model.model_id).derive(there) if there else ([], [])
+    keys = [row.item_id for row in there]
+    with tracing.span("publish", model_version=model.model_id):
+        context.call(models.publish_derived, token, model.model_id, keys, embeddings, contexts)
+        _remove(context, token, model, gone)
     return Tally(claimed=len(rows), published=len(rows))
 
 
@@ -61,15 +67,18 @@ def _by_encoder(context: Context, token: UUID, model: DerivedModel, rows: Sequen
     encoder = context.encoder(model.encoding)
     assert encoder is not None  # noqa: S101  a derived content model has one
     texts = list(dict.fromkeys(row.content for row in rows if row.content is not None))
-    with context.turns[encoder.name].turn():
+    with tracing.span("encode", encoder=encoder.name, texts=len(texts)), context.turns[encoder.name].turn():
+        started = time.monotonic()
         encoded = encode_each(encoder, texts)
+        context.count_encoding(encoder, len(texts), encoded.calls, time.monotonic() - started)
     for row in rows:
         if row.content in encoded.errors:
             context.call(queue.fail, token, [row.item_id], encoded.errors[row.content], charge=True)
     there = [row for row in rows if row.content in encoded.vectors]
     vectors: list[Floats] = [np.asarray(encoded.vectors[str(row.content)]) for row in there]
-    context.call(models.publish_derived, token, model.model_id, [row.item_id for row in there], vectors, [])
-    _remove(context, token, model, [row.item_id for row in rows if row.content is None])
+    with tracing.span("publish", model_version=model.model_id):
+        context.call(models.publish_derived, token, model.model_id, [row.item_id for row in there], vectors, [])
+        _remove(context, token, model, [row.item_id for row in rows if row.content is None])
     return Tally(
         claimed=len(rows),
         encoded=len(encoded.vectors),

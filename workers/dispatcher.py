@@ -25,6 +25,7 @@ from workers.chores import Chores
 from workers.context import process_name
 from workers.hints import Hints
 from workers.sender import Sender
+from workers.tracing import configure_tracing
 
 LINGER = 0.1  # seconds of polling after the last change before trying to sleep
 NAP = 0.1  # seconds of waiting for a notification between looks at whether to stop
@@ -87,6 +88,7 @@ class Dispatcher:
             if may_sleep and quiet > LINGER and not self._pending and self._sleep(connection):
                 continue
             self._stopping.wait(self._pause(quiet))
+        self._chores.end(connection)
 
     def _look(self, connection: Connection) -> None:
         """See what waits and send hints for it."""
@@ -132,6 +134,7 @@ def run_dispatcher(settings: Settings) -> None:
     """Dispatch until SIGTERM or ctrl-c; raises ConfigurationError for a broker that reaches nobody else."""
     check_broker(settings)
     configure_logging(settings)
+    configure_tracing(settings, "dynrec-dispatcher")
     with target_database(settings) as url:
         dispatcher = Dispatcher(settings, url, make_app(settings))
 

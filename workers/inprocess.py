@@ -10,6 +10,7 @@ from workers.context import Context
 from workers.controller import THREADS, Worker
 from workers.dispatcher import Dispatcher
 from workers.tasks import register
+from workers.tracing import configure_tracing
 
 
 @contextmanager
@@ -23,6 +24,7 @@ def running(
     threads is raised.
     """
     app = make_app(settings.model_copy(update={"broker_url": MEMORY}))
+    configure_tracing(settings, "dynrec-up")
     context = Context(settings, url)
     register(app, context)
     worker = Worker(app=app, queues=list(queues), concurrency=THREADS)

@@ -6,10 +6,12 @@ from typing import TypeVar
 from uuid import UUID
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from dynrec_store import queue
 from dynrec_store.exceptions import BusyError, ConnectionFailedError, DatabaseError, DynrecError
-from dynrec_store.queue import Connection
+from dynrec_store.queue import Claim, Connection, Kind
+from workers import tracing
 from workers.context import Context, Tally
 from workers.exceptions import EncoderError
 
@@ -22,7 +24,11 @@ log = structlog.get_logger(__name__)
 
 
 def work_through(
-    context: Context, claim: Callable[[], UUID | None], recompute: Callable[[UUID], Tally]
+    context: Context,
+    recommender: str,
+    kind: Kind,
+    claim: Callable[[], Claim | None],
+    recompute: Callable[[UUID], Tally],
 ) -> tuple[Tally, bool]:
     """Claim batches and recompute them until nothing is left or the time is up.
 
@@ -32,18 +38,49 @@ def work_through(
     """
     total, until = Tally(), time.monotonic() + TIME_BOX
     while time.monotonic() < until:
-        token = None if context.stopping.is_set() else claim()
-        if token is None:
+        began = tracing.now()
+        batch = None if context.stopping.is_set() else claim()
+        if batch is None:
             return total, False
-        try:
-            done = recompute(token)
-        except (ConnectionFailedError, BusyError):
-            raise
-        except (EncoderError, DatabaseError) as error:
-            return total + give_back(context, token, error), False
-        context.count(done)
+        with (
+            bound_contextvars(recommender=recommender, kind=kind, lease=str(batch.token)),
+            tracing.batch(began, recommender=recommender, kind=kind, lease=str(batch.token), entities=batch.entities),
+        ):
+            claimed_at = time.monotonic()
+            try:
+                done = recompute(batch.token)
+            except (ConnectionFailedError, BusyError):
+                raise
+            except (EncoderError, DatabaseError) as error:
+                return total + give_back(context, batch.token, error), False
+            _note(context, recommender, kind, batch, done, time.monotonic() - claimed_at)
         total += done
     return total, True
+
+
+def _note(context: Context, recommender: str, kind: Kind, batch: Claim, done: Tally, seconds: float) -> None:
+    """Tell the log and the metrics what became of a batch, `seconds` after it was claimed."""
+    context.count(done)
+    meters = context.meters
+    meters.add("batches", 1, recommender=recommender, kind=kind)
+    meters.add("claimed", batch.entities, recommender=recommender, kind=kind)
+    meters.add("published", min(done.published, batch.entities), recommender=recommender, kind=kind)
+    # where some failed it is not known which of the ages were theirs: failures have numbers of their own
+    if done.published >= batch.entities:
+        for lane, ages in (("live", batch.live_ages), ("backfill", batch.backfill_ages)):
+            meters.fresh([age + seconds for age in ages or ()], recommender=recommender, kind=kind, lane=lane)
+    log.info(
+        "batch_published",
+        entities=batch.entities,
+        published=done.published,
+        failed=done.failed,
+        encoded=done.encoded,
+        first_change=batch.first_change,
+        last_change=batch.last_change,
+        captured_at=batch.captured_at.isoformat(),
+        ms=round(1000 * seconds, 1),
+        lag_ms=round(1000 * (seconds + max([*(batch.live_ages or ()), *(batch.backfill_ages or ())], default=0)), 1),
+    )
 
 
 def isolated(context: Context, token: UUID, work: Callable[[Connection, UUID], T]) -> T | None:

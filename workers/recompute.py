@@ -13,7 +13,8 @@ import structlog
 
 from dynrec_store import queue
 from dynrec_store.exceptions import DatabaseError
-from dynrec_store.queue import ItemRow
+from dynrec_store.queue import Claim, ItemRow
+from workers import tracing
 from workers.context import Context, Loop, Tally
 from workers.encode import Encoded, encode_each
 from workers.encoders import Encoder, content_hash
@@ -34,12 +35,12 @@ def recompute_items(context: Context, recommender: str) -> tuple[Tally, bool]:
         except EncoderError as error:
             return _refuse(context, recommender, error), False
 
-        def claim() -> UUID | None:
-            token, encoding = context.call(
+        def claim() -> Claim | None:
+            batch, encoding = context.call(
                 queue.claim_items, recommender, size.current, context.lease, live_only=part is Loop.LIVE
             )
             context.encodings[recommender] = encoding
-            return token
+            return batch
 
         def recompute(token: UUID) -> Tally:
             started = time.monotonic()
@@ -48,7 +49,7 @@ def recompute_items(context: Context, recommender: str) -> tuple[Tally, bool]:
             size.record(done.claimed, time.monotonic() - started)
             return done
 
-        return work_through(context, claim, recompute)
+        return work_through(context, recommender, "item", claim, recompute)
 
 
 def _meet(context: Context, recommender: str) -> None:
@@ -63,25 +64,29 @@ def recompute_users(context: Context, recommender: str) -> tuple[Tally, bool]:
     """Fold new interactions into the vectors of users; returns as recompute_items."""
     size = context.claim_size(f"users of {recommender}")
 
-    def claim() -> UUID | None:
-        return context.call(queue.claim, recommender, "user", size.current, context.lease)
+    def claim() -> Claim | None:
+        return context.call(queue.claim_batch, recommender, "user", size.current, context.lease)
 
     def recompute(token: UUID) -> Tally:
         started = time.monotonic()
-        published = isolated(context, token, queue.publish_users) or 0
+        with tracing.span("publish"):
+            published = isolated(context, token, queue.publish_users) or 0
         size.record(published, time.monotonic() - started)
         return Tally(claimed=published, published=published)
 
-    return work_through(context, claim, recompute)
+    return work_through(context, recommender, "user", claim, recompute)
 
 
 def _recompute_batch(context: Context, token: UUID, encoder: Encoder) -> Tally:
-    rows = isolated(context, token, queue.read_items) or []
+    with tracing.span("read"):
+        rows = isolated(context, token, queue.read_items) or []
     texts = list(dict.fromkeys(row.content for row in rows if row.needs_vector and row.content is not None))
     started = time.monotonic()
-    encoded = _encode(context, encoder, texts)
+    with tracing.span("encode", encoder=encoder.name, texts=len(texts)):
+        encoded = _encode(context, encoder, texts)
     encoded_at = time.monotonic()
-    outcomes = _publish(context, token, rows, encoded)
+    with tracing.span("publish"):
+        outcomes = _publish(context, token, rows, encoded)
     tally = Tally(
         claimed=len(rows),
         encoded=len(encoded.vectors) - encoded.reused,
@@ -116,12 +121,14 @@ def _encode(context: Context, encoder: Encoder, texts: Sequence[str]) -> Encoded
             recent.keep(computed.vectors)
             if unknown:
                 size.record(len(unknown), time.monotonic() - started)
+                context.count_encoding(encoder, len(unknown), computed.calls, time.monotonic() - started)
         encoded |= computed | Encoded(known, reused=len(known))
     return encoded
 
 
 def _adopt_batch(context: Context, token: UUID) -> Tally:
-    published = isolated(context, token, queue.publish_adopted) or 0
+    with tracing.span("publish"):
+        published = isolated(context, token, queue.publish_adopted) or 0
     return Tally(claimed=published, published=published)
 
 

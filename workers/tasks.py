@@ -8,7 +8,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from dynrec_store.exceptions import UnknownNameError
-from workers import derive, maintenance, recompute
+from workers import derive, maintenance, recompute, tracing
 from workers.celery_app import (
     MAINTAIN,
     RECOMPUTE_DERIVED,
@@ -64,7 +64,8 @@ def register(app: Celery, context: Context) -> None:
 
 def _work(app: Celery, context: Context, task: str, recompute_some: Recompute, recommender: str) -> None:
     try:
-        _, more = recompute_some(context, recommender)
+        with tracing.received(app.current_task.request.get(tracing.HEADER)):
+            _, more = recompute_some(context, recommender)
     except UnknownNameError as error:  # dropped since the hint was sent
         log.info("hint_without_recommender", reason=str(error))
         return

@@ -15,6 +15,7 @@ from workers.context import Context
 from workers.controller import Pool, WorkerFailed
 from workers.proof import Proof
 from workers.tasks import register
+from workers.tracing import configure_tracing
 
 
 def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, concurrency: int = 2) -> None:
@@ -28,6 +29,7 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, concurrency: 
     if unknown:
         raise ConfigurationError(f"there is no queue {unknown[0]!r}: choose from {', '.join(QUEUES)}")
     configure_logging(settings)
+    configure_tracing(settings, "dynrec-worker")
     app = make_app(settings)
     with target_database(settings) as url, ExitStack() as stack:
         context = Context(settings, url)
