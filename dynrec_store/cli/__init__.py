@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dynrec_store.cli import encoders, evaluating, extending, migrating, operating, reading, running, training
+from dynrec_store.cli import encoders, evaluating, exporting, extending, migrating, operating, reading, running, training
 from dynrec_store.cli.commands import Commands
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ def _dynrec(
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start here": (running.demo, running.up),
-    "Run": (running.dispatcher, running.worker),
+    "Run": (running.dispatcher, running.worker, exporting.metrics),
     "Look after": (operating.status, operating.doctor, operating.alerts, operating.health),
     "Learn": (training.train, training.models, training.promote, training.rollback),
     "Read": (reading.recommend, reading.similar, reading.search),

@@ -64,7 +64,7 @@ def up(
     )
     running = load_extra("workers.inprocess:running", "worker")
     configure_logging(settings)
-    with _terminable(), ExitStack() as started:
+    with terminable(), ExitStack() as started:
         with working("Starting PostgreSQL" if settings.database_url is None else "Connecting"):
             url = started.enter_context(target_database(settings, create=True))
         with working("Migrating"):
@@ -164,7 +164,7 @@ def demo(
         say(load_extra("workers.demo.loading:load_demo", "demo")(settings, households))
         return
     run_demo = load_extra("workers.demo:run_demo", "demo")
-    with _terminable():
+    with terminable():
         run_demo(settings, keep=keep, households=households)
 
 
@@ -174,7 +174,7 @@ def bench(ctx: typer.Context) -> None:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM ends the block as ctrl-c does: everything that was started is stopped."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
