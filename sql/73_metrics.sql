@@ -131,7 +131,9 @@ begin
       select (regexp_match(s.query, 'dynrec\.(recommend|recommend_for_items|similar_items|trending|search|explain)\s*\('))[1] as name,
         sum(s.calls)::double precision as calls, sum(s.total_exec_time) / 1000 as seconds
       from %I.pg_stat_statements s
-      where s.dbid = (select d.oid from pg_database d where d.datname = current_database()) and s.toplevel group by 1
+      where s.dbid = (select d.oid from pg_database d where d.datname = current_database()) and s.toplevel
+        and s.query !~* '^\s*(alter|comment|create|do|drop|grant|revoke)\M'  -- they name functions, too
+      group by 1
     ) f cross join lateral (values ('dynrec_reads_total', f.calls), ('dynrec_read_seconds_total', f.seconds)) m (name, value)
     where f.name is not null
     $query$, place);

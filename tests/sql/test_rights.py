@@ -25,7 +25,8 @@ READS = """
     select dynrec.precision_at_k('{1}', '{1}', 1); select dynrec.wait_until_fresh('shop', '0 s'); select * from dynrec.index_recall('shop');
     select * from dynrec.status, dynrec.freshness; select * from dynrec.queue; select * from dynrec.failures; select * from dynrec.model_versions;
     select * from dynrec.features; select * from dynrec.encoders; select * from dynrec.experiments; select * from dynrec.experiment_arms;
-    select * from dynrec.measurements; select * from dynrec.alerts; select * from dynrec.doctor()
+    select * from dynrec.measurements; select * from dynrec.alerts; select * from dynrec.doctor();
+    select * from dynrec.metrics
 """
 OPERATES = """
     select dynrec.pause('shop'); select dynrec.resume('shop'); select dynrec.refresh('shop', '{1}'); select dynrec.retry_failed('shop');
