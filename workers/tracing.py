@@ -5,7 +5,7 @@ to the dispatch whose message led to it. While it is off, nothing of OpenTelemet
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from time import time_ns
@@ -22,6 +22,7 @@ STANDARD = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 HEADER = "traceparent"  # of a Celery message
 
 _tracer: "Tracer | None" = None
+_shut_down: Callable[[], None] | None = None
 _received: ContextVar[str | None] = ContextVar("received", default=None)  # the header of the message at hand
 
 
@@ -40,13 +41,20 @@ def configure_tracing(settings: Settings, service: str) -> None:
     name = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": service}
     provider = TracerProvider(resource=Resource.create({**name, "service.version": __version__}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
-    use_tracer(provider.get_tracer("dynrec", __version__))
+    use_tracer(provider.get_tracer("dynrec", __version__), shut_down=provider.shutdown)
 
 
-def use_tracer(tracer: "Tracer | None") -> None:
-    """Make spans with this tracer; None: make none."""
-    global _tracer  # noqa: PLW0603  one for the process, as there is one log
-    _tracer = tracer
+def use_tracer(tracer: "Tracer | None", *, shut_down: Callable[[], None] | None = None) -> None:
+    """Make spans with this tracer; None: make none. `shut_down` sends what has not been sent yet."""
+    global _tracer, _shut_down
+    _tracer, _shut_down = tracer, shut_down
+
+
+def shut_down() -> None:
+    """Make no more spans, and send those that were made."""
+    if _shut_down is not None:
+        _shut_down()
+    use_tracer(None)
 
 
 def now() -> int:
