@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from dynrec_store.cli import encoders, evaluating, exporting, extending, migrating, operating, reading, running, training
+from dynrec_store.cli import (
+    encoders,
+    evaluating,
+    exporting,
+    extending,
+    migrating,
+    operating,
+    reading,
+    running,
+    training,
+)
 from dynrec_store.cli.commands import Commands
 
 app = typer.Typer(
