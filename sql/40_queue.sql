@@ -84,10 +84,17 @@ begin
   if claimed is null then
     return;
   end if;
-  return query select claimed, count(*), min(c.first), max(c.last), min(l.captured_at),
-    array_agg(dynrec._age(clock_timestamp(), l.captured_at)) filter (where l.lane <> 1), array_agg(dynrec._age(clock_timestamp(), l.captured_at)) filter (where l.lane = 1)
-  from dynrec_data.lease l cross join lateral (select min(i) as first, max(i) as last from unnest(l.change_ids) i) c
-  where l.token = claimed;
+  return query
+    with held as materialized (
+      select l.captured_at, l.lane = 1 as is_backfill, l.change_ids from dynrec_data.lease l where l.token = claimed
+    ), change as (
+      select unnest(h.change_ids) as id from held h
+    ), aged as (
+      select h.is_backfill, greatest(date_part('epoch', clock_timestamp() - h.captured_at), 0) as age from held h
+    )
+    select claimed, h.entities, c.first, c.last, h.captured_at,
+      (select array_agg(a.age) from aged a where not a.is_backfill), (select array_agg(a.age) from aged a where a.is_backfill)
+    from (select count(*) as entities, min(held.captured_at) as captured_at from held) h, (select min(change.id) as first, max(change.id) as last from change) c;
 end
 $$;
 comment on function dynrec._claim_batch(text, text, int, interval, boolean) is
