@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dynrec_store.cli.options import DatabaseUrl, DataDir, LogFormat, LogLevel, settings_of
-from dynrec_store.cli.output import say
+from dynrec_store.cli.output import quoted, say
 from dynrec_store.cli.running import terminable
 from dynrec_store.extras import load_extra
 from dynrec_store.logs import configure_logging
@@ -41,6 +41,13 @@ def metrics(
 
 def _address(listen: str) -> tuple[str, int]:
     host, _, port = listen.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > LARGEST_PORT:
-        raise typer.BadParameter(f"{listen!r} is not HOST:PORT, such as 127.0.0.1:9464", param_hint="'--listen'")
+    if not (_is_host(host) and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= LARGEST_PORT):
+        raise typer.BadParameter(f"{quoted(listen)} is not HOST:PORT, such as 127.0.0.1:9464", param_hint="'--listen'")
     return host, int(port)
+
+
+def _is_host(host: str) -> bool:
+    try:
+        return bool(host.encode("idna")) and host.isprintable()
+    except UnicodeError:
+        return False

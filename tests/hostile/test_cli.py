@@ -24,6 +24,7 @@ LONG_JOBS = {
     "up",
     "dispatcher",
     "worker",
+    "metrics",
     "demo",
     "bench",
     "train",
@@ -239,6 +240,7 @@ def test_bad_folders_are_named(folder: str) -> None:
     [
         ["up", "--batch-size", "0"], ["up", "--precision", "float8"], ["up", "--lease-seconds", "inf"], ["up", "--log-level", "x" * 100_000], ["demo", "--households", "-1"],
         ["worker", "--concurrency", "0"], ["worker", "--device", "'; --", "--lease-seconds", "nan"], ["dispatcher", "--log-format", "\u202e"], ["train", "shop", "--option", "epochs"],
+        ["metrics", "--listen", "x" * 1_000 + ":1"], ["metrics", "--listen", "127.0.0.1:" + "1" * 5_000], ["metrics", "--listen", "a\0b:1"], ["metrics", "--listen", "\u202e:\u0663"],
         ["bench", "--no-such-option"], ["bench", "x" * 1_000], ["no-such-command"], ["--no-such-option"], ["\udcff"],
     ],
 )  # fmt: skip

@@ -90,3 +90,38 @@ def test_the_heartbeat_tells_what_was_done(products: Connection, settings: Setti
     assert details["saved"] == details["claimed"] - 1 >= 1
     assert details["encoder"] == ["hashing"]
     assert details["device"] == ["cpu"]
+
+
+def test_processes_say_what_they_are_and_that_they_end(
+    products: Connection, settings: Settings, database_url: str
+) -> None:
+    def told(column: str) -> dict[str, object]:
+        rows = products.execute(f"select role, details -> '{column}' from dynrec_data.heartbeat".encode()).fetchall()
+        return dict(rows)
+
+    (code,) = products.execute("select hash from dynrec_data.code").fetchall()
+    with running(settings, database_url):
+        products.execute("insert into products values ('a', 'apple')")
+        assert fresh(products)
+        until(lambda: told("ended").keys() == {"worker", "dispatcher"})
+        assert "true" not in str(told("ended")).lower()
+    assert told("ended") == {"worker": True, "dispatcher": True}
+    assert told("code") == {"worker": code[0], "dispatcher": code[0]}
+    assert told("models")["worker"] == {"hashing": "hashing of dimension 256, precision auto on cpu"}
+    memory = told("device_memory")["worker"]
+    assert isinstance(memory, dict)
+    assert 0 < memory["cpu"]["allocated"] < memory["cpu"]["used"] < memory["cpu"]["total"]
+    products.execute("update dynrec_data.heartbeat set beat_at = now() - interval '1 minute'")
+    findings = products.execute("select finding from dynrec.doctor() where finding like '%process%'").fetchall()
+    assert findings == [], "nobody looks for who has said goodbye"
+
+
+def test_what_failed_is_in_no_histogram(products: Connection, context: Context, fussy: Fussy) -> None:
+    products.execute("insert into products values ('good', 'apple'), ('bad', 'poison')")
+    drained(context)
+    assert [one for one in context.meters.report() if "fresh" in str(one["name"])] == []
+    products.execute("insert into products values ('other', 'pear')")
+    drained(context)
+    counts = [one["value"] for one in context.meters.report() if str(one["name"]).endswith("_count")]
+    assert counts == [1]
+    assert fussy.texts.count("pear") == 1
