@@ -54,6 +54,7 @@ VALUES: dict[str, list[str]] = {
     "k": ["10"],
     "k integer[]": ["'{10}'"],
     "recommender_id": ["1"],
+    "_claim_batch.kind": ["'item'"],
     "alter_recommender.name": ["'{recommender}'"],
     "drop_recommender.name": ["'{recommender}'"],
     "create_recommender.name": ["'another'"],

@@ -68,6 +68,7 @@ def definers(market: Market) -> list[tuple[str, asking.Function]]:
 
 def test_each_has_to_run_as_its_owner(market: Market) -> None:
     market.connection.execute("drop index dynrec_data.item_vector_1_hnsw")
+    market.connection.execute("select dynrec.refresh('market', '{ant-01}')")
     found = definers(market)
     assert len(found) > 50
     for role, function in found:
