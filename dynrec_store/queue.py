@@ -247,6 +247,11 @@ def maintain(connection: Connection) -> None:
     _scalar(connection, "select dynrec._maintain()")
 
 
+def queue_batches(connection: Connection) -> int:
+    """Queue the batches that are due; returns how many."""
+    return cast("int", _scalar(connection, "select dynrec._queue_batches()"))
+
+
 def take_profiles(connection: Connection) -> None:
     """Note what the inputs of model versions are like that have just been completed."""
     _scalar(connection, "select dynrec._take_profiles()")

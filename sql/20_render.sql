@@ -181,9 +181,15 @@ as $$
     'item_hint', quote_literal(left('item ' || r.name, 1000)),
     'user_hint', quote_literal(left('user ' || r.name, 1000)),
     'text_search_config', quote_literal(r.options ->> 'text_search_config') || '::regconfig',
-    'has_interactions', (r.interactions is not null)::text
+    'has_interactions', (r.interactions is not null)::text,
+    'key_name', quote_literal(r.item_key),
+    'watched_names', quote_literal(r.text_columns || r.numeric_columns || r.categorical_columns || array_remove(array[r.vector_column, r.item_key], null)) || '::text[]',
+    'watched_generated', exists (select from pg_attribute a where a.attrelid = r.items and a.attgenerated <> ''
+      and a.attname = any (r.text_columns || r.numeric_columns || r.categorical_columns || r.vector_column))::text,
+    'events_since', format('to_timestamp(%L::double precision)', coalesce(extract(epoch from r.events_since), '-infinity'))
   ) || case when r.interactions is null then '{}' else jsonb_build_object(
     'interactions', dynrec._qualified(r.interactions),
+    'event_names', quote_literal(array_remove(array[r.user_column, r.item_column, r.time_column, r.kind_column, r.value_column], null)) || '::text[]',
     'user', quote_ident(r.user_column),
     -- who and what an interaction must be of, to be read and captured
     'known_user', concat_ws(' and ', dynrec._fits(format('e.%I::text', r.user_column), r.user_key_type),

@@ -87,6 +87,17 @@ $body$ $template$;
 comment on function dynrec._interaction_capture() is
   'Internal. Template of the trigger function on the interaction source: each interaction that came or went, with its payload, for read-time folding.';
 
+create or replace function dynrec._uses_triggers(r dynrec_data.recommender) returns boolean
+language sql stable
+set search_path from current
+as $$
+  -- until the stream has begun for it, a recommender is kept up to date by triggers
+  select case r.options ->> 'capture' when 'batch' then false
+    when 'stream' then not exists (select from dynrec_data.stream_span s where s.recommender_id = r.id and s.ends_at is null)
+    else true end
+$$;
+comment on function dynrec._uses_triggers(dynrec_data.recommender) is 'Internal. Whether the changes of a recommender''s sources are captured by triggers now.';
+
 create or replace function dynrec._wanted_triggers(r dynrec_data.recommender)
 returns table (relation regclass, trigger_name text, statement text)
 language sql stable
@@ -119,7 +130,7 @@ as $$
         r.id, s.role, e.name, e.name, dynrec._qualified(s.relation), e.transition, s.role, r.id)
     end
   from source s cross join event e
-  where s.is_root or (s.role = 'interactions') or (e.name = 'truncate')
+  where dynrec._uses_triggers(r) and (s.is_root or (s.role = 'interactions') or (e.name = 'truncate'))
 $$;
 comment on function dynrec._wanted_triggers(dynrec_data.recommender) is
   'Internal. The triggers that a recommender needs on its sources, partitions included, with the statements that create them.';

@@ -73,8 +73,10 @@ as $$
     where h.model_id = {model} and h.user_id = for_user and h.replaced_at > known_at and c.captured_at > known_at
   )
   select i.item_id, i.kind, i.value, i.occurred_at from dynrec_data.interactions_{id}(array[for_user]) i
-  union all select s.item_id, s.event_kind, s.value, s.occurred_at from since s where s.op = 'delete'
-  except all select s.item_id, s.event_kind, s.value, s.occurred_at from since s where s.op = 'insert'
+  -- where what came is not known one by one, its own time says when it was known
+  where known_at >= {events_since} or i.occurred_at <= known_at
+  union all select s.item_id, s.event_kind, s.value, s.occurred_at from since s where s.op in ('delete', 'went')
+  except all select s.item_id, s.event_kind, s.value, s.occurred_at from since s where s.op in ('insert', 'came')
 $$;
 $body$ $template$;
 comment on function dynrec._past_reader() is

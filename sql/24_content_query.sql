@@ -78,7 +78,7 @@ begin
     where h.model_id = {model} and h.user_id = for_user and h.created_at <= known_at and h.replaced_at > known_at
   ) k limit 1;
   if not found or exists (
-    select from jsonb_to_recordset(stored.later) as c (op text, captured_at timestamptz) where c.op = 'delete' and c.captured_at <= known_at)
+    select from jsonb_to_recordset(stored.later) as c (op text, captured_at timestamptz) where c.op in ('delete', 'came', 'went') and c.captured_at <= known_at)
   then
     -- nothing stored, or something was taken back: from the source rows
     stored.state := null;

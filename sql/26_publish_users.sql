@@ -89,7 +89,9 @@ as $template$ select $body$
     select m.* from made_{model} m
     where not (m.state is null and m.new_count = 0)
       and ((m.half_lives, m.reference_time, m.event_count) is distinct from (m.new_half_lives, m.new_reference, m.new_count)
-        or not coalesce(dynrec._equal_sums(m.state, m.new_state), false))
+        or not coalesce(dynrec._equal_sums(m.state, m.new_state), false)
+        -- seen in the source before the stream told of it: when it came is kept all the same
+        or exists (select from used c where c.user_id = m.user_id and c.op in ('came', 'went')))
   ), closed_{model} as (
     insert into dynrec_data.user_vector_history
       (model_id, user_id, state, half_lives, weights, reference_time, event_count, valid_from, valid_to, created_at, replaced_at, closing_events)
@@ -138,7 +140,7 @@ as $template$ select $body$
       select c.*, dynrec_data.kind_weight_{id}(c.kind, c.value) as weight, c.sign * (dynrec_data.kind_weight_{id}(c.kind, 1) > 0)::int as wanted,
         dynrec._age(max(c.occurred_at) over (partition by c.item_id), c.occurred_at) as age
       from (
-        select u.item_id, u.event_kind as kind, u.value, least(u.occurred_at, now()) as occurred_at, case u.op when 'insert' then 1 else -1 end as sign
+        select u.item_id, u.event_kind as kind, u.value, least(u.occurred_at, now()) as occurred_at, case when u.op in ('insert', 'came') then 1 else -1 end as sign
         from used u where u.op <> 'refresh' and {counts_live}
       ) c
     ) e

@@ -4,14 +4,16 @@ create or replace function dynrec._option_defaults() returns jsonb
 language sql immutable
 as $$
   select '{"half_life": "30 days", "exclude_seen": true, "trending_half_life": "7 days", "retention": "365 days",
-    "item_refresh": "1 day", "train_every": null, "measure_every": "1 day", "popularity_epsilon": null, "popularity_bound": 10, "text_search_config": "english", "max_attempts": 5}'::jsonb
+    "item_refresh": "1 day", "train_every": null, "measure_every": "1 day", "popularity_epsilon": null, "popularity_bound": 10, "text_search_config": "english", "max_attempts": 5,
+    "capture": "incremental", "batch_every": "1 hour", "stream_max_lag_bytes": 10737418240}'::jsonb
 $$;
 comment on function dynrec._option_defaults() is
   'Internal. Every option with its default: half_life (of an interaction''s weight), exclude_seen, trending_half_life, retention (of history), '
   'item_refresh (how often a learned model reads the features of all items that move with time), train_every (null: only when asked), '
   'measure_every (how often dynrec.watch measures; null: only when asked), '
   'popularity_epsilon (of differential privacy; null: counters are exact), popularity_bound (the weight that a user can add in a day, if they are private), '
-  'text_search_config (of search), max_attempts (before a dead letter).';
+  'text_search_config (of search), max_attempts (before a dead letter), capture (incremental, batch or stream: how changes are noticed), '
+  'batch_every (how often a batch looks for them), stream_max_lag_bytes (of WAL that the stream may hold back before it gives its slot up).';
 
 create or replace function dynrec._positive_interval(what text, given text, at_least interval, at_most interval) returns interval
 language plpgsql stable
@@ -27,6 +29,25 @@ begin
 end
 $$;
 comment on function dynrec._positive_interval(text, text, interval, interval) is 'Internal. The interval, or an error that names the range.';
+
+create or replace function dynrec._check_capture(options jsonb) returns void
+language plpgsql stable
+set search_path from current
+as $$
+begin
+  if coalesce(options ->> 'capture', '') not in ('incremental', 'batch', 'stream') then
+    perform dynrec._reject('options.capture: no way to keep up', options ->> 'capture',
+      'Give incremental (triggers), batch (what differs is looked for every batch_every) or stream (a logical replication slot).');
+  end if;
+  perform dynrec._positive_interval('options.batch_every', options ->> 'batch_every', '1 minute', '100 years');
+  if jsonb_typeof(options -> 'stream_max_lag_bytes') <> 'number'
+    or (options ->> 'stream_max_lag_bytes')::numeric not between 1048576 and 1e15 or (options ->> 'stream_max_lag_bytes')::numeric % 1 <> 0 then
+    perform dynrec._reject('options.stream_max_lag_bytes: not a whole number in range', left(options ->> 'stream_max_lag_bytes', 200),
+      'Give 1048576 (1 MiB) to 1000000000000000.');
+  end if;
+end
+$$;
+comment on function dynrec._check_capture(jsonb) is 'Internal. An error for an option of capture with a bad value.';
 
 create or replace function dynrec._options(given jsonb, base jsonb default '{}') returns jsonb
 language plpgsql stable
@@ -61,6 +82,7 @@ begin
   if jsonb_typeof(merged -> 'popularity_bound') <> 'number' or (merged ->> 'popularity_bound')::numeric not between 0.001 and 1000000 then
     perform dynrec._reject('options.popularity_bound: not a number in range', left(merged ->> 'popularity_bound', 200), 'Give 0.001 to 1000000: the weight of interactions that a user can add in a day.');
   end if;
+  perform dynrec._check_capture(merged);
   if jsonb_typeof(merged -> 'exclude_seen') <> 'boolean' then
     perform dynrec._reject('options.exclude_seen: not a boolean', merged ->> 'exclude_seen', 'Give true or false.');
   end if;

@@ -92,6 +92,7 @@ begin
   select jsonb_object_agg(k.kind, jsonb_build_array(k.weight, k.half_life)), array_agg(distinct k.half_life order by k.half_life)
   into kinds_now, r.half_lives
   from dynrec._kinds(coalesce(kinds, dynrec._declared_kinds(before)), r.kind_column, (merged ->> 'half_life')::interval) k;
+  perform dynrec._check_stream(r);
   outdated := dynrec._outdated_items(r);
   if r.interactions is not null and kinds_now <> kinds_before then
     execute format('select count(distinct i.user_id) from dynrec_data.interactions_all_%s() i', r.id) into users;
@@ -132,8 +133,8 @@ begin
   delete from dynrec_data.interaction_kind k where k.recommender_id = r.id;
   insert into dynrec_data.interaction_kind (recommender_id, kind, weight, half_life)
   select r.id, k.key, (k.value ->> 0)::double precision, (k.value ->> 1)::double precision from jsonb_each(kinds) k;
+  perform dynrec._switch_capture(before, r);
   perform dynrec._generate(r.id);
-  perform dynrec._install_triggers(r);
   perform dynrec._queue(r.id, 'item', outdated, 1::smallint);
   -- items that a worker has read by the old declaration; the lock keeps others from being claimed until the new one is there
   lock table dynrec_data.lease in share row exclusive mode;
@@ -177,7 +178,8 @@ begin
     delete from dynrec_data.user_vector_history h where h.model_id = model;
     execute format('drop table dynrec_data.item_vector_%1$s, dynrec_data.user_vector_%1$s', model);
   end loop;
-  foreach from_table in array array['change', 'retry', 'dead_letter', 'task', 'item_content', 'item_content_history', 'item_popularity', 'item_popularity_history', 'impression', 'measurement', 'counter'] loop
+  foreach from_table in array array['change', 'retry', 'dead_letter', 'task', 'item_content', 'item_content_history', 'item_popularity', 'item_popularity_history', 'impression', 'measurement', 'counter',
+    'stream_span', 'user_fingerprint'] loop
     execute format('delete from dynrec_data.%I where recommender_id = $1', from_table) using r.id;
   end loop;
   delete from dynrec_data.recommender x where x.id = r.id;

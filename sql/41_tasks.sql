@@ -80,7 +80,7 @@ begin
     with event as (
       select i.item_id, i.kind, i.value, least(i.occurred_at, now()) as occurred_at, 1 as sign from dynrec_data.interactions_all_{id}() i
       union all
-      select c.item_id, c.event_kind, c.value, least(c.occurred_at, now()), case c.op when 'insert' then -1 else 1 end
+      select c.item_id, c.event_kind, c.value, least(c.occurred_at, now()), case when c.op in ('insert', 'came') then -1 else 1 end
       from dynrec_data.change c where c.recommender_id = {id} and c.kind = 'user' and c.op <> 'refresh'
     ), dated as (
       select e.*, p.reference_time, p.first_met_at, dynrec._age(p.reference_time, e.occurred_at) as age,
@@ -92,6 +92,9 @@ begin
       select e.item_id, e.reference_time, e.first_met_at, sum(e.sign) as event_count,
         sum(e.sign * e.weight * dynrec._decay(e.age, {trending_half_life})) as score, case when {has_learned} then {rate_sums} end as rates
       from dated e group by e.item_id, e.reference_time, e.first_met_at
+    ), noted as (
+      -- what is in this snapshot is counted: the stream adds only what is not
+      update dynrec_data.stream_span s set counted = pg_current_snapshot()::text where s.recommender_id = {id}
     ), gone as (
       delete from dynrec_data.item_popularity p where p.recommender_id = {id} and not exists (select from counted c where c.item_id = p.item_id)
     )
@@ -133,6 +136,8 @@ begin
     when 'scan_derived' then done := dynrec._scan(t.recommender_id, 'derived');
     when 'scan_users', 'fill_users' then
       done := dynrec._scan(t.recommender_id, 'user');
+    when 'batch_items' then done := dynrec._batch_items(t.recommender_id);
+    when 'batch_users' then done := dynrec._batch_users(t.recommender_id);
     when 'popularity' then done := dynrec._rebuild_popularity(t.recommender_id);
     when 'retire' then
       -- nobody begins an experiment with it meanwhile

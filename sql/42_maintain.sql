@@ -153,6 +153,7 @@ begin
   select r.id, 'popularity' from dynrec_data.recommender r
   where dynrec._is_private(r) and r.interactions is not null and coalesce(r.popularity_released_at < now() - interval '1 day', false)
     and not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action = 'popularity');
+  perform dynrec._bound_stream();
   perform dynrec.stage_model(r.name, options => '{"promote": true}', continue_active => a.kind = 'learned')
   from dynrec_data.recommender r join dynrec_data.model_version a on a.id = r.active_model_id
   where r.interactions is not null and not r.paused and not exists (

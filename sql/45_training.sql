@@ -148,10 +148,10 @@ as $body$
       select i.user_id, i.item_id, i.kind, i.value, i.occurred_at, 1 as sign, null::timestamptz as captured_at
       from dynrec_data.interactions_all_{id}() i where i.occurred_at < $2
       union all
-      select c.entity, c.item_id, c.event_kind, c.value, c.occurred_at, case c.op when 'delete' then 1 else -1 end, c.captured_at
+      select c.entity, c.item_id, c.event_kind, c.value, c.occurred_at, case when c.op in ('delete', 'went') then 1 else -1 end, c.captured_at
       from dynrec_data.change c where c.recommender_id = {id} and c.kind = 'user' and not $3
       union all
-      select h.user_id, c.item_id, c.event_kind, c.value, c.occurred_at, case c.op when 'delete' then 1 else -1 end, c.captured_at
+      select h.user_id, c.item_id, c.event_kind, c.value, c.occurred_at, case when c.op in ('delete', 'went') then 1 else -1 end, c.captured_at
       from dynrec_data.user_vector_history h, jsonb_to_recordset(h.closing_events)
         as c (op text, item_id text, event_kind text, value double precision, occurred_at timestamptz, captured_at timestamptz)
       where h.model_id = {model} and not $3

@@ -159,6 +159,39 @@ as $$
 $$;
 comment on function dynrec._ailments_of_work() is 'Internal. Findings about processes and the queue.';
 
+create or replace function dynrec._ailments_of_capture() returns table (subject text, severity text, finding text, remedy text)
+language sql stable
+set search_path from current
+as $$
+  with streamed as (
+    select r.* from dynrec_data.recommender r where r.options ->> 'capture' = 'stream'
+  ), slot as (
+    select s.*, case when not pg_is_in_recovery() then pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn) end as lag
+    from pg_replication_slots s where s.slot_name = dynrec._stream_slot()
+  )
+  select 'stream', 'error', 'no stream has been alive for 30 seconds', 'start one: dynrec stream (or dynrec up)'
+  where exists (select from streamed) and not exists (select from dynrec_data.heartbeat h where h.role = 'stream' and h.beat_at > now() - interval '30 seconds')
+  union all
+  select r.name, 'error', 'the stream''s slot is gone: changes wait for a scan', 'start dynrec stream: it makes another and has everything scanned'
+  from streamed r where not dynrec._uses_triggers(r) and not exists (select from slot)
+  union all
+  select 'stream', case when s.lag > least_of.bound / 2 then 'error' else 'warning' end,
+    format('slot %s holds back %s of WAL; at %s it is given up', s.slot_name, pg_size_pretty(s.lag), pg_size_pretty(least_of.bound)), 'is dynrec stream running, and does a transaction stay open?'
+  from slot s, (select min((r.options ->> 'stream_max_lag_bytes')::numeric) as bound from streamed r) least_of
+  where s.lag > least_of.bound / 10
+  union all
+  select 'stream', 'warning', format('slot %s belongs to nobody and holds back WAL', s.slot_name), 'start dynrec stream, which drops it, or ' || format('select pg_drop_replication_slot(%L)', s.slot_name)
+  from slot s where not exists (select from streamed) and not exists (select from dynrec_data.stream_span)
+  union all
+  select r.name, 'error', format('the replica identity of %s does not say which rows are deleted: updates and deletes fail or are lost', t), format('alter table %s replica identity full', t)
+  from streamed r cross join lateral dynrec._unidentified_tables(r) t
+  union all
+  select r.name, 'warning', format('no batch since %s', coalesce(r.batched_at::text, 'ever')), 'is a dispatcher alive, and the maintenance queue served?'
+  from dynrec_data.recommender r
+  where r.options ->> 'capture' = 'batch' and not r.paused and coalesce(r.batched_at + 2 * (r.options ->> 'batch_every')::interval < now(), false)
+$$;
+comment on function dynrec._ailments_of_capture() is 'Internal. Findings about the stream, its slot, and batches.';
+
 create or replace function dynrec._ailments_of_server() returns table (subject text, severity text, finding text, remedy text)
 language sql stable
 set search_path from current
@@ -199,6 +232,7 @@ set search_path from current
 as $$
   select * from dynrec._ailments_of_sources()
   union all select * from dynrec._ailments_of_work()
+  union all select * from dynrec._ailments_of_capture()
   union all select * from dynrec._ailments_of_processes()
   union all select * from dynrec._ailments_of_models()
   union all select * from dynrec._ailments_of_server()
@@ -206,5 +240,5 @@ as $$
 $$;
 comment on function dynrec.doctor() is
   'What is wrong and what to do about it: missing triggers, lost columns, missing, invalid and unused indexes, mixed models, dead processes and those of another version, '
-  'stuck leases, dead letters, old transactions, slots that hold back WAL, wrong settings, missing roles. '
+  'stuck leases, dead letters, old transactions, a stream that lags or whose slot is gone, late batches, slots that hold back WAL, wrong settings, missing roles. '
   'severity: error (something is lost or does not move), warning, info. No row: all is well.';

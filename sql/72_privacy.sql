@@ -34,13 +34,14 @@ begin
       'leases', (select coalesce(jsonb_agg(to_jsonb(l)), '[]') from dynrec_data.lease l where l.recommender_id = r.id and l.kind = 'user' and l.entity = key),
       'retries', (select coalesce(jsonb_agg(to_jsonb(t)), '[]') from dynrec_data.retry t where t.recommender_id = r.id and t.kind = 'user' and t.entity = key),
       'dead_letters', (select coalesce(jsonb_agg(to_jsonb(d)), '[]') from dynrec_data.dead_letter d where d.recommender_id = r.id and d.kind = 'user' and d.entity = key),
+      'fingerprints', (select coalesce(jsonb_agg(to_jsonb(f)), '[]') from dynrec_data.user_fingerprint f where f.recommender_id = r.id and f.user_id = key),
       'impressions', (select coalesce(jsonb_agg(to_jsonb(i) order by i.shown_at, i.list_id), '[]') from dynrec_data.impression i where i.recommender_id = r.id and i.user_id = key),
       'exposures', (select coalesce(jsonb_agg(to_jsonb(x) || jsonb_build_object('experiment', e.name) order by e.name), '[]')
         from dynrec_data.exposure x join dynrec_data.experiment e on e.id = x.experiment_id where e.recommender_id = r.id and x.user_id = key)));
 end
 $$;
 comment on function dynrec.export_user(text, text) is
-  'Everything that dynrec holds about a user, as JSON: held has vectors (with the sums that they are made of) and their history, with the interactions that ended a version, waiting changes, leases, retries and dead letters, '
+  'Everything that dynrec holds about a user, as JSON: held has vectors (with the sums that they are made of) and their history, with the interactions that ended a version, waiting changes, leases, retries and dead letters, fingerprints of batches, '
   'lists shown and exposures to experiments. The interactions themselves are in the application''s table. forgotten_at: when the user was forgotten, null if not.';
 
 create or replace function dynrec._take_back(r dynrec_data.recommender, key text) returns void
@@ -74,6 +75,7 @@ as $$
   delete from dynrec_data.retry t where t.recommender_id = r.id and t.kind = 'user' and t.entity = key;
   delete from dynrec_data.dead_letter d where d.recommender_id = r.id and d.kind = 'user' and d.entity = key;
   delete from dynrec_data.impression i where i.recommender_id = r.id and i.user_id = key;
+  delete from dynrec_data.user_fingerprint f where f.recommender_id = r.id and f.user_id = key;
   delete from dynrec_data.exposure x using dynrec_data.experiment e where e.id = x.experiment_id and e.recommender_id = r.id and x.user_id = key;
 $$;
 comment on function dynrec._erase(dynrec_data.recommender, text) is 'Internal. Deletes all rows about a user.';

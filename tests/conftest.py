@@ -24,6 +24,7 @@ SETTINGS = {
     "dynrec.accepted_settings": "fsync, full_page_writes",
     "shared_buffers": "128MB",
     "max_connections": "200",
+    "wal_level": "logical",
 }
 
 MakeDatabase = Callable[..., str]

@@ -13,6 +13,7 @@ from workers.sender import Sender
 BEAT_SECONDS = 5.0
 MAINTAIN_SECONDS = 300.0
 MODELS_SECONDS = 2.0  # between looks for models that wait for their training, or for the end of their backfill
+BATCHES_SECONDS = 5.0  # between looks for batches that are due
 INDEX_SECONDS = 3.0  # after items changed: their index may need building
 INDEX_AGAIN_SECONDS = 10.0  # however little changes: a build may have failed, or its worker ended
 DUE_SECONDS = 1.0  # between looks at when the next lease or retry is due
@@ -29,7 +30,7 @@ class Chores:
         self._sweep_seconds = sweep_seconds
         self._swept_at = -math.inf  # seconds of the monotonic clock
         self._due: dict[Callable[[Connection], float], float] = dict.fromkeys(
-            (self._sweep, self._beat, self._maintain, self._models, self._build_indexes), 0.0
+            (self._sweep, self._beat, self._maintain, self._models, self._batches, self._build_indexes), 0.0
         )
 
     @property
@@ -73,6 +74,10 @@ class Chores:
             self._sender.send(TRAIN_MODEL, model)
         models.finish_backfills(connection)
         return MODELS_SECONDS
+
+    def _batches(self, connection: Connection) -> float:
+        queue.queue_batches(connection)
+        return BATCHES_SECONDS
 
     def _build_indexes(self, _: Connection) -> float:
         return INDEX_AGAIN_SECONDS if self._sender.send(RUN_TASKS) else AGAIN_SECONDS

@@ -1,4 +1,4 @@
-"""Dispatcher and worker as threads of the calling process, over Celery's in-memory broker."""
+"""Dispatcher, stream and worker as threads of the calling process, over Celery's in-memory broker."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,6 +9,7 @@ from workers.celery_app import MEMORY, QUEUES, make_app
 from workers.context import Context
 from workers.controller import THREADS, Worker
 from workers.dispatcher import Dispatcher
+from workers.stream import Stream
 from workers.tasks import register
 from workers.tracing import configure_tracing
 
@@ -35,6 +36,8 @@ def running(
         stack.enter_context(Background("worker", worker.work, stop=worker.end))
         worker.ready.wait()
         stack.enter_context(Background("dispatcher", dispatcher.run, stop=dispatcher.stop))
+        stream = Stream(url)
+        stack.enter_context(Background("stream", stream.run, stop=stream.stop))
         if preload:
             stack.enter_context(Background("preload", context.preload, stop=lambda: None))
         stack.callback(context.stopping.set)

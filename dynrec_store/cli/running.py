@@ -98,6 +98,17 @@ def dispatcher(
     load_extra("workers.dispatcher:run_dispatcher", "dispatcher")(settings)
 
 
+def stream(
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Read the replication slot, for recommenders with the option capture set to stream."""
+    settings = settings_of(database_url=database_url, data_dir=data_dir, log_level=log_level, log_format=log_format)
+    load_extra("workers.stream:run_stream", "worker")(settings)
+
+
 def worker(
     queues: Annotated[
         str,

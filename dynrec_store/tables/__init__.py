@@ -4,10 +4,22 @@ A comment in `info` belongs to an index and names the query that it serves. Tabl
 time; drop_recommender clears them.
 """
 
-from dynrec_store.tables import declared, experiments, models, operation, privacy, queue, traffic, vectors, watch
+from dynrec_store.tables import (
+    capture,
+    declared,
+    experiments,
+    models,
+    operation,
+    privacy,
+    queue,
+    traffic,
+    vectors,
+    watch,
+)
 from dynrec_store.tables.base import metadata
 
 __all__ = [
+    "capture",
     "declared",
     "experiments",
     "metadata",

@@ -63,6 +63,12 @@ recommender = Table(
         TIME,
         comment="when its differentially private popularity was released last; null: never",
     ),
+    Column("batched_at", TIME, comment="when a batch last compared everything with the source"),
+    Column(
+        "events_since",
+        TIME,
+        comment="since when every interaction that came or went is known; null: from the start",
+    ),
     comment="A declared recommender: which tables and columns it watches, and its options.",
 )
 

@@ -29,7 +29,8 @@ change = Table(
         "op",
         Text,
         nullable=False,
-        comment="insert or delete: an interaction came or went; refresh: read the source again",
+        comment="insert or delete: an interaction came or went; refresh: read the source again, "
+        "came or went: the same, from the stream: read the source again, too",
     ),
     Column(
         "lane",
@@ -126,7 +127,8 @@ task = Table(
         "action",
         Text,
         nullable=False,
-        comment="scan_items, scan_derived, scan_users, fill_users, audience, popularity or retire",
+        comment="scan_items, scan_derived, scan_users, batch_items, batch_users, fill_users, audience, popularity "
+        "or retire",
     ),
     Column("entity", Text, comment="audience: the item whose vector moved"),
     Column("captured_at", TIME, nullable=False, server_default=CLOCK),
