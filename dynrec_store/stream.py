@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import LiteralString, cast
 
-from psycopg import Rollback
+from psycopg import ClientCursor, Rollback
 from psycopg.rows import scalar_row
 from psycopg.types.json import Jsonb
 
@@ -55,14 +55,15 @@ def lag(connection: Connection) -> int | None:
 
 
 def advance(connection: Connection, most: int) -> int | None:
-    """Queue about `most` of the changes that wait; how many, or None if a commit is not visible yet: try again.
+    """Queue what about `most` of the messages that wait say; how many changes; None if a commit cannot be seen yet.
 
     All are queued and noted in one transaction, so that each counts once, and the slot moves on after it.
     """
     end = _scalar(connection, "select dynrec._stream_end()::text")
     queued, last, visible = 0, 0, True
     with translated_errors(), connection.transaction() as transaction:
-        waiting = changes(_messages(connection, end, most))
+        read: list[int] = []
+        waiting = changes(_messages(connection, end, most, read))
         while chunk := list(islice(waiting, CHUNK)):
             if not _scalar(connection, "select dynrec._apply_stream(%s)", [Jsonb([_as_json(c) for c in chunk])]):
                 visible = False
@@ -73,14 +74,20 @@ def advance(connection: Connection, most: int) -> int | None:
     if not visible:
         return None
     # what was read up to the limit ends with a commit; otherwise nothing waits up to the end
-    _scalar(connection, "select dynrec._advance_stream(%s::pg_lsn)", [_lsn(last) if queued >= most else end])
+    _scalar(connection, "select dynrec._advance_stream(%s::pg_lsn)", [_lsn(last) if sum(read) >= most else end])
     return queued
 
 
-def _messages(connection: Connection, end: object, most: int) -> Iterator[bytes]:
-    with connection.cursor(name="dynrec_stream", row_factory=scalar_row) as cursor:
-        cursor.itersize = CHUNK
-        yield from cursor.execute("select dynrec._read_stream(%s::pg_lsn, %s)", [end, most])
+def _messages(connection: Connection, end: object, most: int, read: list[int]) -> Iterator[bytes]:
+    """The messages that wait; `read` says how many came."""
+    with ClientCursor(connection, row_factory=scalar_row) as cursor:
+        cursor.execute(
+            "declare dynrec_stream no scroll cursor for select dynrec._read_stream(%s::pg_lsn, %s)", [end, most]
+        )
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        while some := cursor.execute(f"fetch forward {CHUNK} from dynrec_stream").fetchall():
+            read.append(len(some))
+            yield from some
 
 
 def _lsn(number: int) -> str:

@@ -51,8 +51,12 @@ begin
   end if;
   perform dynrec._reject(format('options.capture: stream is not told of generated columns, such as this one of %s', a.attrelid::regclass), a.attname,
     'Keep incremental, or batch.')
-  from pg_attribute a where a.attgenerated <> '' and not a.attisdropped and (a.attrelid = r.items and a.attname = r.item_key
-    or a.attrelid = r.interactions and a.attname in (r.user_column, r.item_column, r.time_column, r.kind_column, r.value_column));
+  from pg_attribute a join pg_class c on c.oid = a.attrelid
+  where a.attrelid in (r.items, r.interactions) and a.attgenerated <> '' and not a.attisdropped and case
+    -- of virtual ones any makes updates fail of a table whose replica identity is all of its columns
+    when current_setting('server_version_num')::int >= 180000 then a.attgenerated = 'v' and c.relreplident = 'f'
+    else a.attrelid = r.items and a.attname = r.item_key
+      or a.attrelid = r.interactions and a.attname in (r.user_column, r.item_column, r.time_column, r.kind_column, r.value_column) end;
   select string_agg(format('alter table %s replica identity full', dynrec._qualified(t)), '; ') into remedy from dynrec._unidentified_tables(r) t;
   if remedy is not null then
     perform dynrec._reject('options.capture: stream would not see which rows are deleted from',
@@ -78,6 +82,10 @@ begin
   from pg_publication_rel p join pg_publication b on b.oid = p.prpubid where b.pubname = 'dynrec_stream';
   if not exists (select from pg_publication b where b.pubname = 'dynrec_stream') then
     create publication dynrec_stream;
+    if current_setting('server_version_num')::int >= 180000 then
+      -- or updates of a table with replica identity full would fail that has generated columns
+      execute 'alter publication dynrec_stream set (publish_generated_columns = stored)';
+    end if;
   end if;
   if wanted is distinct from published then
     if wanted is null then

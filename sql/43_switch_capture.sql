@@ -32,6 +32,8 @@ declare
   wanted text := r.options ->> 'capture';
 begin
   if was <> wanted then
+    -- publishes end first: they hold leases and then read the sources, from which triggers are dropped here
+    lock table dynrec_data.lease in share row exclusive mode;
     perform dynrec._lock_sources(r);
     -- what is committed up to here comes by the stream still
     update dynrec_data.stream_span s set ends_at = pg_current_wal_insert_lsn()::text where s.recommender_id = r.id and s.ends_at is null;
