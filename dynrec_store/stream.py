@@ -84,7 +84,7 @@ def _messages(connection: Connection, end: object, most: int, read: list[int]) -
         cursor.execute(
             "declare dynrec_stream no scroll cursor for select dynrec._read_stream(%s::pg_lsn, %s)", [end, most]
         )
-    with connection.cursor(row_factory=scalar_row) as cursor:
+    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
         while some := cursor.execute(f"fetch forward {CHUNK} from dynrec_stream").fetchall():
             read.append(len(some))
             yield from some

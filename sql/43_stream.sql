@@ -236,21 +236,21 @@ set search_path from current
 as $$ select pg_current_wal_flush_lsn() $$;
 comment on function dynrec._stream_end() is 'Internal. As far as there is something to read.';
 
-create or replace function dynrec._as_full_xid(xid bigint) returns xid8
-language sql stable
-set search_path from current
+create or replace function dynrec._as_full_xid(xid bigint, next_xid bigint) returns xid8
+language sql immutable
 as $$
   -- the log has the last 32 bits: the latest number that ends with them and is not in the future
-  select (n.ahead - ((n.ahead - xid) & 4294967295))::text::xid8 from (select pg_snapshot_xmax(pg_current_snapshot())::text::bigint) n (ahead)
+  select (next_xid - ((next_xid - xid) & 4294967295))::text::xid8
 $$;
-comment on function dynrec._as_full_xid(bigint) is 'Internal. The transaction that the log means.';
+comment on function dynrec._as_full_xid(bigint, bigint) is 'Internal. The transaction that the log means, at a time when next_xid is the next one.';
 
 create or replace function dynrec._streamed_rows(r dynrec_data.recommender, source regclass, rows jsonb) returns jsonb
 language sql stable
 set search_path from current
 as $$
   select jsonb_agg(w.row || jsonb_build_object('counted', w.counted) order by w.position) from (
-    select c.row, c.position, coalesce(pg_visible_in_snapshot(dynrec._as_full_xid((c.row ->> 'xid')::bigint), s.counted::pg_snapshot), false) as counted
+    select c.row, c.position, case when s.counted is null then false
+      else pg_visible_in_snapshot(dynrec._as_full_xid((c.row ->> 'xid')::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint), s.counted::pg_snapshot) end as counted
     from jsonb_array_elements(rows) with ordinality as c (row, position)
     join dynrec_data.stream_span s on s.recommender_id = r.id
       and (c.row ->> 'lsn')::pg_lsn >= s.starts_at::pg_lsn and (s.ends_at is null or (c.row ->> 'lsn')::pg_lsn < s.ends_at::pg_lsn)
@@ -304,7 +304,7 @@ begin
   -- a commit is in the log a moment before others see it, and long before where it waits for a standby
   if exists (
     select from (select distinct (c ->> 'xid')::bigint as xid from jsonb_array_elements(fresh) c) c
-    where not pg_visible_in_snapshot(dynrec._as_full_xid(c.xid), pg_current_snapshot()))
+    where not pg_visible_in_snapshot(dynrec._as_full_xid(c.xid, pg_snapshot_xmax(pg_current_snapshot())::text::bigint), pg_current_snapshot()))
   then
     return false;
   end if;

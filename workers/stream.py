@@ -20,7 +20,7 @@ from dynrec_store.settings import Settings
 from dynrec_store.target import target_database
 from workers.context import process_name
 
-MOST = 10_000  # changes in a transaction, or as many as the application's has
+MOST = 50_000  # messages in a transaction, or as many as the application's has; each look reads some WAL again
 TEND_SECONDS = 1.0  # between looks at what recommenders ask for, and at the lag
 BEAT_SECONDS = 5.0
 AGAIN_SECONDS = 1.0  # after an error, and while another reads
