@@ -169,6 +169,21 @@ def test_switching_back_takes_what_the_stream_has_not_told(streamed: Shop, datab
     assert streamed.execute("select * from pg_publication") == []
 
 
+def test_what_triggers_saw_between_two_streams_counts_once(streamed: Shop, database_url: str) -> None:
+    streamed.add_events([Event("ann", "1", NOON, "view")])
+    alter(streamed, "incremental")
+    streamed.add_events([Event("ann", "2", NOON, "view")])
+    alter(streamed, "stream")
+    streamed.add_events([Event("ann", "3", NOON, "view")])  # triggers are there until the stream begins
+    catch_up(database_url)
+    streamed.add_events([Event("ann", "4", NOON, "view")])
+    catch_up(database_url)
+    streamed.drain()
+    streamed.assert_right()
+    counted = streamed.execute("select item_id, event_count from dynrec_data.item_popularity order by item_id")
+    assert counted == [("1", 1), ("2", 1), ("3", 1), ("4", 1)]
+
+
 def test_two_recommenders_over_one_table(streamed: Shop, database_url: str) -> None:
     streamed.execute(
         """
