@@ -215,6 +215,10 @@ begin
   for r in select x.* from dynrec_data.recommender x where x.options ->> 'capture' = 'stream' and dynrec._uses_triggers(x) order by x.id loop
     begun := dynrec._begin_stream(r) and begun;
   end loop;
+  -- each look reads the log again from the slot's restart point, which moves past such a record only; the server makes one every 15 seconds
+  if dynrec._stream_lag() > 4194304 and has_function_privilege('pg_log_standby_snapshot()', 'execute') then
+    perform pg_log_standby_snapshot();
+  end if;
   return case when begun then 'ready' else 'waiting' end;
 end
 $$;
