@@ -13,14 +13,14 @@ RUN python -m venv --without-pip /opt/venv && mkdir sql migrations workers dynre
  && touch README.md && echo '__version__ = "0"' > dynrec_store/__init__.py
 COPY pyproject.toml constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/venv install --constraint constraints.txt '.[dispatcher]' \
+    pip --python /opt/venv install --constraint constraints.txt '.[dispatcher,metrics,tracing]' \
  && pip --python /opt/venv uninstall --yes dynrec-store
 
 FROM libraries AS worker-libraries
 # The builds of torch at this index need no CUDA; empty: those of PyPI, with CUDA and five times the size.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/venv install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} '.[worker]' \
+    pip --python /opt/venv install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} '.[worker,tracing]' \
  && pip --python /opt/venv uninstall --yes dynrec-store
 
 FROM libraries AS demo-libraries
