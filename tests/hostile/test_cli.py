@@ -25,6 +25,7 @@ LONG_JOBS = {
     "dispatcher",
     "worker",
     "metrics",
+    "stream",
     "demo",
     "bench",
     "train",
@@ -36,7 +37,7 @@ ENDLESS = {"watch", "help", "install_completion", "show_completion"}
 PARTS = {"database_url", "data_dir", "output"}  # below, with values of their own
 
 ARGUMENTS: dict[str, str] = {
-    "recommender": "shop", "user": "u1", "item": "1", "text": "lamp", "model": "1", "baseline": "1", "name": "new", "begin": "2024-03-02", "model_version": "1",
+    "recommender": "shop", "user": "u1", "item": "1", "text": "lamp", "model": "1", "baseline": "1", "name": "new", "begin": "2024-03-02", "model_version": "1", "role": "worker",
 }  # fmt: skip
 NUMBERS = [
     "0",
