@@ -14,11 +14,20 @@ from tests.drain import Session
 from tests.hostile.canary import plant
 from tests.sql.shop import NOON, Event, create_shop
 
-# What is not said here comes from "short": the same values every time, as many as a minute allows.
+# Other folders have profiles of their own, and the one that was loaded last is everybody's: it is loaded for each test.
 _ALWAYS = settings(deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
-settings.register_profile("short", _ALWAYS, max_examples=8, derandomize=True, database=None)
+settings.register_profile("hostile", _ALWAYS, max_examples=8, derandomize=True, database=None)
 settings.register_profile("soak", _ALWAYS, max_examples=400, derandomize=False, database=None)
-settings.load_profile("short")
+settings.load_profile("hostile")  # for what is made of it where modules are read
+
+
+@pytest.fixture(autouse=True)
+def _as_hard_as_asked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The same values every time, as many as a minute allows, unless another profile is asked for."""
+    before = settings.get_current_profile_name()
+    settings.load_profile(request.config.getoption("--hypothesis-profile") or "hostile")
+    yield
+    settings.load_profile(before)
 
 DropDatabase = Callable[[str], None]
 
