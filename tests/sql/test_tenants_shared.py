@@ -26,6 +26,8 @@ REFUSED = {
 # What differs from a database without the other tenant: sizes and lags of all, hashes of all who were forgotten, what a model learned from all.
 OF_ALL = {
     "dynrec.freshness",
+    "dynrec.metrics",
+    "dynrec_data.counter",
     "dynrec.model_versions",
     "dynrec_data.model_version",
     "dynrec_data.forgotten_user",
