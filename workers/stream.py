@@ -19,6 +19,7 @@ from dynrec_store.queue import Connection
 from dynrec_store.settings import Settings
 from dynrec_store.target import target_database
 from workers.context import process_name
+from workers.identity import identity
 
 MOST = 50_000  # messages in a transaction, or as many as the application's has; each look reads some WAL again
 TEND_SECONDS = 1.0  # between looks at what recommenders ask for, and at the lag
@@ -70,6 +71,7 @@ class Stream:
                 self._read(connection)
             if state == "idle":
                 self._stopping.wait(TEND_SECONDS)
+        self._end(connection)
 
     def _tend(self, connection: Connection) -> str:
         state = stream.tend(connection)
@@ -90,8 +92,12 @@ class Stream:
 
     def _beat(self, connection: Connection) -> None:
         if time.monotonic() - self._beat_at >= BEAT_SECONDS:
-            queue.beat(connection, self._process, "stream", {"lag_bytes": stream.lag(connection)})
+            queue.beat(connection, self._process, "stream", {**identity(), "lag_bytes": stream.lag(connection)})
             self._beat_at = time.monotonic()
+
+    def _end(self, connection: Connection) -> None:
+        """Say that this process ends, so that nobody takes it for dead."""
+        queue.beat(connection, self._process, "stream", {**identity(), "ended": True})
 
 
 def run_stream(settings: Settings) -> None:

@@ -103,10 +103,10 @@ def test_processes_say_what_they_are_and_that_they_end(
     with running(settings, database_url):
         products.execute("insert into products values ('a', 'apple')")
         assert fresh(products)
-        until(lambda: told("ended").keys() == {"worker", "dispatcher"})
+        until(lambda: told("ended").keys() == {"worker", "dispatcher", "stream"})
         assert "true" not in str(told("ended")).lower()
-    assert told("ended") == {"worker": True, "dispatcher": True}
-    assert told("code") == {"worker": code[0], "dispatcher": code[0]}
+    assert told("ended") == {"worker": True, "dispatcher": True, "stream": True}
+    assert told("code") == dict.fromkeys(("worker", "dispatcher", "stream"), code[0])
     assert told("models")["worker"] == {"hashing": "hashing of dimension 256, precision auto on cpu"}
     memory = told("device_memory")["worker"]
     assert isinstance(memory, dict)
