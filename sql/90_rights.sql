@@ -69,7 +69,8 @@ as $$
   with recursive code (name, function, runs_as_owner, source) as (
     select p.proname::text, p.oid, p.prosecdef, p.prosrc from pg_proc p where p.pronamespace = 'dynrec'::regnamespace
   ), called (name, by_name) as materialized (
-    select distinct m.found[1], c.name from code c cross join lateral regexp_matches(c.source, 'dynrec\.(_\w+)', 'g') as m (found) where not c.runs_as_owner
+    select distinct m.found[1], c.name from code c cross join lateral regexp_matches(c.source, 'dynrec\.(_\w+)', 'g') as m (found)
+    where not c.runs_as_owner and m.found[1] !~ '^_grant_'  -- which the doctor recommends, and does not call
     union
     select distinct m.found[1], 'a view' from pg_views v cross join lateral regexp_matches(v.definition, 'dynrec\.(_\w+)', 'g') as m (found)
     where v.schemaname = 'dynrec'
