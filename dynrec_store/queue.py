@@ -142,23 +142,23 @@ def claim(connection: Connection, recommender: str, kind: Kind, batch_size: int,
 
 
 def claim_batch(
-    connection: Connection, recommender: str, kind: Kind, batch_size: int, lease: timedelta
+    connection: Connection, recommender: str, kind: Kind, batch_size: int, lease: timedelta, *, live_only: bool
 ) -> Claim | None:
-    """`claim` with what can be told of the batch."""
+    """`claim` with what can be told of the batch. `live_only`: leave a backfill to others."""
     with translated_errors(), connection.cursor(row_factory=class_row(Claim)) as cursor:
         return cursor.execute(
             """
             select token, entities, first_change, last_change, captured_at, live_ages, backfill_ages
-            from dynrec._claim_batch(%s, %s, %s, %s)
+            from dynrec._claim_batch(%s, %s, %s, %s, %s)
             """,
-            [recommender, kind, batch_size, lease],
+            [recommender, kind, batch_size, lease, live_only],
         ).fetchone()
 
 
 def claim_items(
     connection: Connection, recommender: str, batch_size: int, lease: timedelta, *, live_only: bool
 ) -> tuple[Claim | None, Encoding]:
-    """`claim_batch` for items, with `encoding` in the same round trip. `live_only`: leave a backfill to others."""
+    """`claim_batch` for items, with `encoding` in the same round trip."""
     with translated_errors(), connection.cursor(row_factory=tuple_row) as cursor:
         found = cursor.execute(
             """

@@ -16,9 +16,9 @@ as $$
     select c.entity, c.lane from dynrec_data.change c
     where c.recommender_id = _lease_head.recommender_id and c.kind = _lease_head.kind
       and c.lane between lowest_lane and highest_lane
-      and not exists (
-        select from dynrec_data.lease l
-        where l.entity = c.entity and l.kind is not distinct from c.kind and l.recommender_id is not distinct from c.recommender_id)
+      -- hashed once: a storm over few entities has many changes of leased ones
+      and c.entity not in (
+        select l.entity from dynrec_data.lease l where l.recommender_id = _lease_head.recommender_id and l.kind = _lease_head.kind)
     order by c.lane, c.id
     limit batch_size
     for update of c skip locked
@@ -281,19 +281,31 @@ returns table (recommender text, work text, backlog bigint, leased bigint)
 language sql stable security definer
 set search_path from current
 set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
 as $$
-  select r.name, w.work,
-    (select count(*) from (
+  -- change by change no lease is looked for: a storm over few entities has many changes of leased ones
+  with recursive waiting as (
+    (select c.recommender_id, c.kind from dynrec_data.change c order by c.recommender_id, c.kind limit 1)
+    union all
+    select n.recommender_id, n.kind from waiting w cross join lateral (
+      select c.recommender_id, c.kind from dynrec_data.change c
+      where (c.recommender_id, c.kind) > (w.recommender_id, w.kind)
+      order by c.recommender_id, c.kind limit 1) n
+  ), held as materialized (
+    select l.recommender_id, l.kind, count(distinct l.token) as batches, sum(cardinality(l.change_ids)) as changes
+    from dynrec_data.lease l group by l.recommender_id, l.kind
+  )
+  select r.name, w.kind, greatest(there.changes - coalesce(h.changes, 0), 0), coalesce(h.batches, 0)
+  from waiting w
+  join dynrec_data.recommender r on r.id = w.recommender_id and not r.paused
+  left join held h on h.recommender_id = w.recommender_id and h.kind = w.kind
+  cross join lateral (
+    select count(*) as changes from (
       select from dynrec_data.change c
-      where c.recommender_id = r.id and c.kind = w.work and c.lane < 9
-        and not exists (
-          select from dynrec_data.lease l
-          where l.entity = c.entity and l.kind is not distinct from c.kind and l.recommender_id is not distinct from c.recommender_id)
-      limit 1000) capped),
-    (select count(distinct l.token) from dynrec_data.lease l where l.recommender_id = r.id and l.kind = w.work)
-  from dynrec_data.recommender r cross join (values ('item'), ('derived'), ('user')) w (work)
-  where not r.paused and exists (
-    select from dynrec_data.change c where c.recommender_id = r.id and c.kind = w.work and c.lane < 9)
+      where c.recommender_id = w.recommender_id and c.kind = w.kind and c.lane < 9
+      order by c.lane, c.id limit 1000 + coalesce(h.changes, 0)) capped) there
+  where there.changes > 0
   union all
   select r.name, 'task', count(*), 0
   from dynrec_data.recommender r join dynrec_data.task t on t.recommender_id = r.id
@@ -301,7 +313,7 @@ as $$
   group by r.name
 $$;
 comment on function dynrec._pending_work() is
-  'Internal. What could be claimed now, by recommender: entities to recompute (backlog counted up to 1000; leased: batches in flight) and tasks.';
+  'Internal. What waits, by recommender: changes that no lease will use up (backlog, counted up to 1000; leased: batches in flight) and tasks.';
 
 create or replace function dynrec._next_due() returns timestamptz
 language sql stable security definer

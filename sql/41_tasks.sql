@@ -44,15 +44,17 @@ as $$
 declare
   queued bigint;
 begin
-  -- a refresh that waits unclaimed will see the new vectors anyway; one that is leased may have read the old ones
+  -- a refresh that waits unclaimed will see the new vectors anyway; one that is leased may have read the old ones.
+  -- "is true" keeps these lookups hashed, whatever the planner believes of tables that are often empty.
   execute dynrec._render($query$
+    with met as materialized (
+      select distinct i.user_id from dynrec_data.interactions_with_{id}($1) i
+    )
     insert into dynrec_data.change (recommender_id, kind, entity, op, lane)
-    select distinct {id}, 'user', i.user_id, 'refresh', 1
-    from dynrec_data.interactions_with_{id}($1) i
-    where exists (select from dynrec_data.lease l where l.recommender_id = {id} and l.kind = 'user' and l.entity = i.user_id)
-      or exists (select from dynrec_data.user_vector u where u.model_id in ({live_models}) and u.user_id = i.user_id)
-        and not exists (
-          select from dynrec_data.change c where c.recommender_id = {id} and c.kind = 'user' and c.entity = i.user_id and c.op = 'refresh')
+    select {id}, 'user', m.user_id, 'refresh', 1 from met m
+    where (m.user_id in (select l.entity from dynrec_data.lease l where l.recommender_id = {id} and l.kind = 'user')) is true
+      or exists (select from dynrec_data.user_vector u where u.model_id in ({live_models}) and u.user_id = m.user_id)
+        and (m.user_id in (select c.entity from dynrec_data.change c where c.recommender_id = {id} and c.kind = 'user' and c.op = 'refresh')) is not true
     $query$, (select dynrec._names(r) from dynrec_data.recommender r where r.id = _refresh_audience.recommender_id))
   using (select array_agg(i) from unnest(item_ids) i
          where dynrec._is_key(i, (select r.item_ref_type from dynrec_data.recommender r where r.id = _refresh_audience.recommender_id)));

@@ -33,11 +33,15 @@ log = structlog.get_logger(__name__)
 
 LOAD_AGAIN = 10.0  # seconds before a model that could not be loaded is tried again
 LEASE_FRACTION = 0.1  # of a lease's time may pass in computing a batch
+BATCH_SECONDS = 1.0  # that a batch may keep its thread from others
 TURN_SECONDS = 0.3  # that a loop computes before others have their turn
 
 
 class Loop(IntEnum):
-    """What a loop over the items of a recommender does, by how many were running before it."""
+    """What a loop over one sort of work of a recommender does, by how many were running before it.
+
+    So few, that no recommender takes all the threads of a process from the others.
+    """
 
     FIRST = 0  # everything
     SECOND = 1  # the same: while one encodes, the other publishes and claims
@@ -83,7 +87,7 @@ class Context:
         self._towers: dict[int, Towers] = {}  # model version -> its towers
         self._unavailable: dict[tuple[str, str, int], tuple[EncoderError, float]] = {}
         self._sizes: dict[str, BatchSize] = {}
-        self._loops: Counter[str] = Counter()  # recommender -> loops over its items that are running
+        self._loops: Counter[tuple[str, str]] = Counter()  # recommender, sort of work -> loops that are running
         self.turns: defaultdict[str, Turns] = defaultdict(Turns)  # encoder -> who computes with it next
         self.recent: defaultdict[str, Recent] = defaultdict(Recent)  # encoder -> what it computed last, used in turns
         self.meters = Meters()
@@ -128,8 +132,8 @@ class Context:
             log.warning("encoder_not_loaded", reason=str(error))
 
     def claim_size(self, purpose: str) -> BatchSize:
-        """How many entities to claim: what is computed in a small part of a lease."""
-        return self._size(purpose, self.settings.lease_seconds * LEASE_FRACTION)
+        """How many entities to claim: what is computed soon, and in a small part of a lease."""
+        return self._size(purpose, min(BATCH_SECONDS, self.settings.lease_seconds * LEASE_FRACTION))
 
     def turn_size(self, encoder: Encoder) -> BatchSize:
         """How many texts to encode before others have their turn at the device."""
@@ -139,16 +143,17 @@ class Context:
         return self._sizes.setdefault(purpose, BatchSize(self.settings.batch_size, seconds))
 
     @contextmanager
-    def loop(self, recommender: str) -> Iterator[Loop]:
-        """The part that another loop over the items of a recommender has to play in this process."""
+    def loop(self, recommender: str, work: str) -> Iterator[Loop]:
+        """The part that another loop over a sort of work of a recommender has to play in this process."""
+        key = (recommender, work)
         with self._counting:
-            part = Loop(min(self._loops[recommender], Loop.SUPERFLUOUS))
-            self._loops[recommender] += 1
+            part = Loop(min(self._loops[key], Loop.SUPERFLUOUS))
+            self._loops[key] += 1
         try:
             yield part
         finally:
             with self._counting:
-                self._loops[recommender] -= 1
+                self._loops[key] -= 1
 
     def count(self, tally: Tally) -> None:
         """Add to what this process has done."""

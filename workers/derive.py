@@ -20,12 +20,12 @@ from workers.encode import encode_each
 from workers.leases import isolated, work_through
 
 
-def recompute_derived(context: Context, recommender: str) -> tuple[Tally, bool]:
+def recompute_derived(context: Context, recommender: str, *, live_only: bool = False) -> tuple[Tally, bool]:
     """Bring the vectors of the derived models up to date; returns what was done and whether more may wait."""
     size = context.claim_size(f"derived items of {recommender}")
 
     def claim() -> Claim | None:
-        return context.call(queue.claim_batch, recommender, "derived", size.current, context.lease)
+        return context.call(queue.claim_batch, recommender, "derived", size.current, context.lease, live_only=live_only)
 
     def recompute(token: UUID) -> Tally:
         started = time.monotonic()

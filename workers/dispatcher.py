@@ -31,7 +31,7 @@ LINGER = 0.1  # seconds of polling after the last change before trying to sleep
 NAP = 0.1  # seconds of waiting for a notification between looks at whether to stop
 LONGEST_POLL = 0.02  # seconds between looks that find nothing new
 RECONNECT_PAUSE = 1.0  # seconds before a new connection after an error that may come again
-LOOK_SHARE = 20  # looks take at most one part in so many of the time
+LOOK_SHARE = 10  # looks take at most one part in so many of the time
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from workers.exceptions import EncoderError
 
 T = TypeVar("T")
 
-TIME_BOX = 3.0  # seconds that a message may keep a thread; what is left then is worth another message
+TIME_BOX = 0.5  # seconds after which a loop begins no other batch: what is left queues up behind the other recommenders
 ROWS_FAULT = ("22", "23", "54")  # classes of SQLSTATE: bad data, a constraint, a limit of the server exceeded
 
 log = structlog.get_logger(__name__)

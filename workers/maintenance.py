@@ -1,5 +1,6 @@
 """Set-based work: tasks left by changes, vector indexes, partitions, retention."""
 
+import time
 from contextlib import closing
 
 import structlog
@@ -8,21 +9,20 @@ from dynrec_store import models, queue
 from dynrec_store.exceptions import DynrecError
 from dynrec_store.queue import Connection
 from workers.context import Context
+from workers.leases import TIME_BOX
 
 log = structlog.get_logger(__name__)
 
 
-def run_tasks(context: Context) -> int:
-    """Do the tasks that can run and then what the vector indexes need; returns how many tasks there were."""
-    done = 0
-    while not context.stopping.is_set():
-        what = context.call(queue.run_task)
+def run_tasks(context: Context) -> bool:
+    """Do the tasks that can run until none is left or the time is up; returns whether more may wait."""
+    until = time.monotonic() + TIME_BOX
+    while time.monotonic() < until:
+        what = None if context.stopping.is_set() else context.call(queue.run_task)
         if what is None:
-            context.call(build_indexes)
-            break
+            return False
         log.info("task_done", what=what)
-        done += 1
-    return done
+    return True
 
 
 def build_indexes(connection: Connection) -> None:

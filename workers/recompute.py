@@ -15,7 +15,7 @@ from dynrec_store import queue
 from dynrec_store.exceptions import DatabaseError
 from dynrec_store.queue import Claim, ItemRow
 from workers import tracing
-from workers.context import Context, Loop, Tally
+from workers.context import Context, Tally
 from workers.encode import Encoded, encode_each
 from workers.encoders import Encoder, content_hash
 from workers.exceptions import EncoderError
@@ -24,32 +24,27 @@ from workers.leases import give_back, is_rows_fault, isolated, work_through
 log = structlog.get_logger(__name__)
 
 
-def recompute_items(context: Context, recommender: str) -> tuple[Tally, bool]:
+def recompute_items(context: Context, recommender: str, *, live_only: bool = False) -> tuple[Tally, bool]:
     """Bring the vectors of changed items up to date; returns what was done and whether more may wait."""
-    with context.loop(recommender) as part:
-        if part is Loop.SUPERFLUOUS:
-            return Tally(), False
-        size = context.claim_size(f"items of {recommender}")
-        try:
-            _meet(context, recommender)
-        except EncoderError as error:
-            return _refuse(context, recommender, error), False
+    size = context.claim_size(f"items of {recommender}")
+    try:
+        _meet(context, recommender)
+    except EncoderError as error:
+        return _refuse(context, recommender, error), False
 
-        def claim() -> Claim | None:
-            batch, encoding = context.call(
-                queue.claim_items, recommender, size.current, context.lease, live_only=part is Loop.LIVE
-            )
-            context.encodings[recommender] = encoding
-            return batch
+    def claim() -> Claim | None:
+        batch, encoding = context.call(queue.claim_items, recommender, size.current, context.lease, live_only=live_only)
+        context.encodings[recommender] = encoding
+        return batch
 
-        def recompute(token: UUID) -> Tally:
-            started = time.monotonic()
-            encoder = context.encoder(context.encodings[recommender])
-            done = _recompute_batch(context, token, encoder) if encoder else _adopt_batch(context, token)
-            size.record(done.claimed, time.monotonic() - started)
-            return done
+    def recompute(token: UUID) -> Tally:
+        started = time.monotonic()
+        encoder = context.encoder(context.encodings[recommender])
+        done = _recompute_batch(context, token, encoder) if encoder else _adopt_batch(context, token)
+        size.record(done.claimed, time.monotonic() - started)
+        return done
 
-        return work_through(context, recommender, "item", claim, recompute)
+    return work_through(context, recommender, "item", claim, recompute)
 
 
 def _meet(context: Context, recommender: str) -> None:
@@ -60,12 +55,12 @@ def _meet(context: Context, recommender: str) -> None:
         context.encodings[recommender] = encoding
 
 
-def recompute_users(context: Context, recommender: str) -> tuple[Tally, bool]:
+def recompute_users(context: Context, recommender: str, *, live_only: bool = False) -> tuple[Tally, bool]:
     """Fold new interactions into the vectors of users; returns as recompute_items."""
     size = context.claim_size(f"users of {recommender}")
 
     def claim() -> Claim | None:
-        return context.call(queue.claim_batch, recommender, "user", size.current, context.lease)
+        return context.call(queue.claim_batch, recommender, "user", size.current, context.lease, live_only=live_only)
 
     def recompute(token: UUID) -> Tally:
         started = time.monotonic()

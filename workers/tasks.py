@@ -1,7 +1,7 @@
 """The Celery tasks: each says that there is work, and does all it can claim."""
 
-from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import structlog
 from celery import Celery
@@ -18,11 +18,16 @@ from workers.celery_app import (
     TRAIN_MODEL,
     send_hint,
 )
-from workers.context import Context, Tally
+from workers.context import Context, Loop, Tally
 
 log = structlog.get_logger(__name__)
 
-Recompute = Callable[[Context, str], tuple[Tally, bool]]  # returns whether more may wait
+
+class Recompute(Protocol):
+    """One sort of work of a recommender."""
+
+    def __call__(self, context: Context, recommender: str, *, live_only: bool) -> tuple[Tally, bool]:
+        """Work until nothing is left or the time is up; returns what was done and whether more may wait."""
 
 
 def register(app: Celery, context: Context) -> None:
@@ -41,7 +46,15 @@ def register(app: Celery, context: Context) -> None:
         work(RECOMPUTE_USERS, recompute.recompute_users, recommender)
 
     def run_tasks() -> None:
-        maintenance.run_tasks(context)
+        # one thread at most is held up by a long statement, and another by an index
+        with context.loop("", "tasks") as part:
+            more = part is Loop.FIRST and maintenance.run_tasks(context)
+        if more:
+            _send_again(app, RUN_TASKS)
+            return
+        with context.loop("", "indexes") as part:
+            if part is Loop.FIRST and not context.stopping.is_set():
+                context.call(maintenance.build_indexes)
 
     def maintain() -> None:
         maintenance.maintain(context)
@@ -64,13 +77,20 @@ def register(app: Celery, context: Context) -> None:
 
 def _work(app: Celery, context: Context, task: str, recompute_some: Recompute, recommender: str) -> None:
     try:
-        with tracing.received(app.current_task.request.get(tracing.HEADER)):
-            _, more = recompute_some(context, recommender)
+        with context.loop(recommender, task) as part, tracing.received(app.current_task.request.get(tracing.HEADER)):
+            if part is Loop.SUPERFLUOUS:
+                return
+            _, more = recompute_some(context, recommender, live_only=part is Loop.LIVE)
     except UnknownNameError as error:  # dropped since the hint was sent
         log.info("hint_without_recommender", reason=str(error))
         return
     if more:
-        try:
-            send_hint(app, task, recommender)
-        except OperationalError as error:  # the dispatcher sends another when the broker is back
-            log.warning("broker_away", reason=str(error))
+        _send_again(app, task, recommender)
+
+
+def _send_again(app: Celery, task: str, *arguments: str) -> None:
+    """Queue up behind the hints of the others."""
+    try:
+        send_hint(app, task, *arguments)
+    except OperationalError as error:  # the dispatcher sends another when the broker is back
+        log.warning("broker_away", reason=str(error))

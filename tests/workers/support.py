@@ -11,7 +11,7 @@ from workers.context import Context, Tally
 from workers.encoders import Vectors
 from workers.encoders.hashing import HashingEncoder
 from workers.exceptions import EncodingFailed
-from workers.maintenance import run_tasks
+from workers.maintenance import build_indexes, run_tasks
 from workers.recompute import recompute_items, recompute_users
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -81,8 +81,14 @@ def failures(connection: Connection) -> dict[str, tuple[str, int, str]]:
 
 
 def drained(context: Context) -> Tally:
-    run_tasks(context)
+    _run_tasks(context)
     tally, _ = recompute_items(context, "shop")
-    run_tasks(context)
+    _run_tasks(context)
     users, _ = recompute_users(context, "shop")
     return tally + users
+
+
+def _run_tasks(context: Context) -> None:
+    while run_tasks(context):
+        pass
+    context.call(build_indexes)

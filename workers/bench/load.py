@@ -82,15 +82,17 @@ class _Storm:
 
 
 def load(settings: Settings, *, rows: int, rate: int, seconds: int, runs: int) -> list[Figure]:
-    """Storms of `rate` changes a second for `seconds`, on watched tables with workers, on plain tables without.
+    """Storms of `rate` changes a second for `seconds`.
 
-    Half of the changes come in statements of many rows, half of them one by one; two connections read lists all the
-    time, and every half second an item of each recommender is renamed by another connection. Dispatcher and workers
-    run in this process. Raises DynrecError if a read is short, or what waits is not worked off in ten minutes.
+    Each run has three: on plain tables, on watched ones while the workers pause, on watched ones as they work. Half of
+    the changes come in statements of many rows, half of them one by one; two connections read lists all the time, and
+    while the workers work an item of each recommender is renamed every half second by another connection. Dispatcher
+    and workers run in this process. Raises DynrecError if a read is short, or what waits is not worked off in ten
+    minutes.
     """
     with (
         bench_database(settings) as own,
-        progress(f"load, {rate:,} changes a second", 2 * runs + 2) as advance,
+        progress(f"load, {rate:,} changes a second", 3 * runs + 2) as advance,
         ExitStack() as stack,
     ):
         writer, reader = (stack.enter_context(_connected(own)) for _ in range(2))
@@ -100,13 +102,35 @@ def load(settings: Settings, *, rows: int, rate: int, seconds: int, runs: int) -
         advance()
         idle = {name: _lags(own, name, 10, threading.Event()) for name in (STORM, QUIET)}
         advance()
-        storms, plain = [], []
+        storms, captured, plain = [], [], []
         for _ in range(runs):
-            plain.append(_write(writer, PLAIN, rows, rate, seconds))
+            plain.append(_read_and_write(own, writer, PLAIN, rows, rate, seconds))
+            advance()
+            captured.append(_captured(own, writer, rows, rate, seconds))
             advance()
             storms.append(_storm(own, writer, reader, rows, rate, seconds))
             advance()
-    return _figures(storms, plain, idle, rate)
+    return _figures(storms, captured, plain, idle, rate)
+
+
+def _captured(own: Settings, writer: Connection, rows: int, rate: int, seconds: int) -> _Storm:
+    with translated_errors():
+        writer.execute("select dynrec.pause('storm')")
+    storm = _read_and_write(own, writer, STORM, rows, rate, seconds)
+    with translated_errors():
+        writer.execute("select dynrec.resume('storm')")
+    _work_off(writer, (STORM,))
+    return storm
+
+
+def _read_and_write(own: Settings, writer: Connection, schema: str, rows: int, rate: int, seconds: int) -> _Storm:
+    over = threading.Event()
+    with ThreadPoolExecutor(READERS) as pool:
+        readers = [pool.submit(_read, own, over) for _ in range(READERS)]
+        storm = _write(writer, schema, rows, rate, seconds)
+        over.set()
+        storm.lists = sum(one.result() for one in readers)
+    return storm
 
 
 def _storm(own: Settings, writer: Connection, reader: Connection, rows: int, rate: int, seconds: int) -> _Storm:
@@ -211,23 +235,31 @@ def _connected(own: Settings) -> Iterator[Connection]:
 
 
 def _figures(
-    storms: Sequence[_Storm], plain: Sequence[_Storm], idle: dict[str, list[float]], rate: int
+    storms: Sequence[_Storm],
+    captured: Sequence[_Storm],
+    plain: Sequence[_Storm],
+    idle: dict[str, list[float]],
+    rate: int,
 ) -> list[Figure]:
     first = storms[0]
     about = f"{rate:,} changes a second asked for"
+    read = " / ".join(f"{sum(storm.lists for storm in of):,}" for of in (captured, storms, plain))
 
-    def each(value: Callable[[_Storm], float]) -> tuple[float, ...]:
-        return tuple(value(storm) for storm in storms)
+    def each(value: Callable[[_Storm], float], of: Sequence[_Storm] = storms) -> tuple[float, ...]:
+        return tuple(value(storm) for storm in of)
 
     return [
-        Figure(
-            "load, writing",
-            f"{about}, {sum(storm.lists for storm in storms):,} lists read meanwhile, against plain tables, no workers",
-            each(lambda storm: storm.rate),
-            tuple(one.rate for one in plain),
-            unit="changes/s",
-            higher_is_better=True,
-            target=0.9,
+        *(
+            Figure(
+                f"load, writing, workers {workers}",
+                f"{about}, against plain tables; lists read meanwhile (pausing / working / plain): {read}",
+                each(lambda storm: storm.rate, of),
+                each(lambda storm: storm.rate, plain),
+                unit="changes/s",
+                higher_is_better=True,
+                target=0.9,
+            )
+            for workers, of in (("pausing", captured), ("working", storms))
         ),
         Figure(
             "load, working off",
