@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     sleep_seconds: Seconds = 1.0  # longest wait for a notification in an idle system
     sweep_seconds: Seconds = 5.0  # pause between searches for expired leases and due retries
 
+    kafka_brokers: str | None = None  # host:port, several separated by commas
+    kafka_topic: str = "dynrec"  # {recommender} and {kind} in it stand for what an event is about
+    kafka_options: SecretStr | None = None  # JSON: further properties of the client, such as security.protocol
+    kafka_password_file: Path | None = None  # holds sasl.password
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
     otlp_endpoint: str | None = None  # where traces go, such as http://collector:4318; unset: no traces

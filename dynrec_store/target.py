@@ -43,15 +43,20 @@ def _with_password(url: str, file: Path | None) -> str:
             f"DYNREC_DATABASE_PASSWORD_FILE={str(file)!r} is the password of nobody: "
             "name a user in DYNREC_DATABASE_URL, postgresql://user@host/database"
         )
-    return url.replace(f"//{user}@{server}", f"//{user}:{quote(_secret(file), safe='')}@{server}", 1)
+    return url.replace(
+        f"//{user}@{server}",
+        f"//{user}:{quote(read_secret('DYNREC_DATABASE_PASSWORD_FILE', file), safe='')}@{server}",
+        1,
+    )
 
 
-def _secret(file: Path) -> str:
+def read_secret(variable: str, file: Path) -> str:
+    """What a file holds that a variable names; ConfigurationError if that cannot be."""
     try:
         secret = file.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise ConfigurationError(f"DYNREC_DATABASE_PASSWORD_FILE={str(file)!r} cannot be read: {reason}") from error
+        raise ConfigurationError(f"{variable}={str(file)!r} cannot be read: {reason}") from error
     if not secret:
-        raise ConfigurationError(f"DYNREC_DATABASE_PASSWORD_FILE={str(file)!r} is empty")
+        raise ConfigurationError(f"{variable}={str(file)!r} is empty")
     return secret

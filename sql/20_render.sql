@@ -174,6 +174,7 @@ as $$
     'vector', coalesce('i.' || quote_ident(r.vector_column) || '::vector', 'null::vector'),
     'half_lives', quote_literal(r.half_lives) || '::double precision[]',
     'rate_sums', dynrec._rate_sums(),
+    'publishes', (r.options ->> 'publish' is not null)::text,
     'counts_live', (r.options ->> 'popularity_epsilon' is null)::text,
     'trending_half_life', dynrec._seconds((r.options ->> 'trending_half_life')::interval)::text,
     'wake_key', dynrec._wake_key(),

@@ -85,6 +85,11 @@ as $$
     from judged j where j.outcome = 'published' order by j.item_id
     on conflict (item_id, model_id) do update
       set embedding = excluded.embedding, valid_from = excluded.valid_from, created_at = excluded.created_at
+  ), told as (
+    insert into dynrec_data.outbox (model_id, kind, entity, recommender_id, valid_from)
+    select {content_model}, 'item', j.item_id, {id}, greatest(j.captured_at, j.vector_after) from judged j
+    where {publishes} and (j.outcome = 'published' or j.outcome = 'removed' and j.old_embedding is not null) order by j.item_id
+    on conflict (model_id, kind, entity) do update set valid_from = excluded.valid_from, version = excluded.version, error = null
   ), audience as (
     -- a backfill is followed by a scan of the users; a live change moves the users who met the item
     insert into dynrec_data.task (recommender_id, action, entity)

@@ -111,6 +111,10 @@ as $template$ select $body$
     from differing_{model} d where d.new_count > 0 order by d.user_id
     on conflict (user_id, model_id) do update set state = excluded.state, half_lives = excluded.half_lives, weights = excluded.weights,
       reference_time = excluded.reference_time, event_count = excluded.event_count, valid_from = excluded.valid_from, created_at = excluded.created_at
+  ), told_{model} as (
+    insert into dynrec_data.outbox (model_id, kind, entity, recommender_id, valid_from)
+    select {model}, 'user', d.user_id, {id}, d.starts_at from differing_{model} d where {publishes} order by d.user_id
+    on conflict (model_id, kind, entity) do update set valid_from = excluded.valid_from, version = excluded.version, error = null
   ),
 $body$ $template$;
 comment on function dynrec._user_storer() is

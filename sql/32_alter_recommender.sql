@@ -135,6 +135,7 @@ begin
   select r.id, k.key, (k.value ->> 0)::double precision, (k.value ->> 1)::double precision from jsonb_each(kinds) k;
   perform dynrec._switch_capture(before, r);
   perform dynrec._generate(r.id);
+  perform dynrec._switch_outbox(before, r);
   perform dynrec._queue(r.id, 'item', outdated, 1::smallint);
   -- items that a worker has read by the old declaration; the lock keeps others from being claimed until the new one is there
   lock table dynrec_data.lease in share row exclusive mode;
@@ -179,7 +180,7 @@ begin
     execute format('drop table dynrec_data.item_vector_%1$s, dynrec_data.user_vector_%1$s', model);
   end loop;
   foreach from_table in array array['change', 'retry', 'dead_letter', 'task', 'item_content', 'item_content_history', 'item_popularity', 'item_popularity_history', 'impression', 'measurement', 'counter',
-    'stream_span', 'user_fingerprint'] loop
+    'stream_span', 'user_fingerprint', 'outbox'] loop
     execute format('delete from dynrec_data.%I where recommender_id = $1', from_table) using r.id;
   end loop;
   delete from dynrec_data.recommender x where x.id = r.id;

@@ -141,6 +141,8 @@ begin
     when 'batch_items' then done := dynrec._batch_items(t.recommender_id);
     when 'batch_users' then done := dynrec._batch_users(t.recommender_id);
     when 'popularity' then done := dynrec._rebuild_popularity(t.recommender_id);
+    when 'begin_outbox' then done := dynrec._begin_outbox(t.recommender_id);
+    when 'fill_outbox' then done := dynrec._fill_outbox(t.recommender_id);
     when 'retire' then
       -- nobody begins an experiment with it meanwhile
       perform from dynrec_data.recommender r where r.id = t.recommender_id for update;

@@ -105,17 +105,22 @@ begin
     from (select * from dead union select * from waiting) b
     join dynrec_data.change c on c.recommender_id = b.recommender_id and c.kind = b.kind and c.entity = b.entity
     for update of c skip locked
+  ), untold as (
+    update dynrec_data.outbox o set error = null from (
+      select f.* from dynrec_data.outbox f join chosen c on f.recommender_id = c.id where f.error is not null for update of f skip locked) f
+    where o.model_id = f.model_id and o.kind = f.kind and o.entity = f.entity
+    returning 1
   ), unparked as (
     update dynrec_data.change c set lane = 0 from parked p
     where c.recommender_id = p.recommender_id and c.kind = p.kind and c.entity = p.entity and c.id = p.id
   )
-  select (select count(*) from dead) + (select count(*) from waiting) into brought_back;
+  select (select count(*) from dead) + (select count(*) from waiting) + (select count(*) from untold) into brought_back;
   perform dynrec._notify_wake();
   return brought_back;
 end
 $$;
 comment on function dynrec.retry_failed(text) is
-  'Brings the dead letters and the backing-off entities of a recommender (null: of all) back into the queue at once, their attempts forgotten; how many there were.';
+  'Brings the dead letters and the backing-off entities of a recommender (null: of all) back into the queue at once, their attempts forgotten, and vectors that others could not be told of into the outbox; how many there were.';
 
 create or replace function dynrec.pause(recommender text) returns void
 language plpgsql security definer

@@ -192,6 +192,29 @@ as $$
 $$;
 comment on function dynrec._ailments_of_capture() is 'Internal. Findings about the stream, its slot, and batches.';
 
+create or replace function dynrec._ailments_of_outbox() returns table (subject text, severity text, finding text, remedy text)
+language sql stable
+set search_path from current
+as $$
+  select 'publisher', 'error', 'no publisher has been alive for 30 seconds: others are told nothing', 'start one: dynrec publish'
+  where exists (select from dynrec_data.recommender r where r.options ->> 'publish' is not null)
+    and not exists (select from dynrec_data.heartbeat h where h.role = 'publisher' and h.beat_at > now() - interval '30 seconds')
+  union all
+  select 'publisher', 'error', format('%s cannot deliver to %s: %s', h.process, p.key, p.value), 'the events wait; dynrec publish tries again by itself'
+  from dynrec_data.heartbeat h cross join lateral jsonb_each_text(h.details -> 'problems') p
+  where h.role = 'publisher' and h.beat_at > now() - interval '30 seconds'
+  union all
+  select r.name, 'warning', format('others have waited since %s to be told of %s', h.written_at, case k.kind when 'item' then 'items' else 'users' end),
+    'is dynrec publish running, and does Kafka take what it sends?'
+  from dynrec_data.recommender r cross join (values ('item'), ('user')) k (kind) cross join lateral (
+    select o.written_at from dynrec_data.outbox o where o.recommender_id = r.id and o.kind = k.kind and o.error is null order by o.id limit 1) h
+  where r.options ->> 'publish' is not null and h.written_at < now() - interval '5 minutes'
+  union all
+  select r.name, 'warning', format('%s events cannot be delivered, the last: %s', count(*), max(o.error)), format('select dynrec.retry_failed(%L)', r.name)
+  from dynrec_data.outbox o join dynrec_data.recommender r on r.id = o.recommender_id where o.error is not null group by r.name
+$$;
+comment on function dynrec._ailments_of_outbox() is 'Internal. Findings about what others are told: nobody tells them, they have waited for long, or cannot be told.';
+
 create or replace function dynrec._ailments_of_server() returns table (subject text, severity text, finding text, remedy text)
 language sql stable
 set search_path from current
@@ -233,6 +256,7 @@ as $$
   select * from dynrec._ailments_of_sources()
   union all select * from dynrec._ailments_of_work()
   union all select * from dynrec._ailments_of_capture()
+  union all select * from dynrec._ailments_of_outbox()
   union all select * from dynrec._ailments_of_processes()
   union all select * from dynrec._ailments_of_models()
   union all select * from dynrec._ailments_of_server()
@@ -240,5 +264,5 @@ as $$
 $$;
 comment on function dynrec.doctor() is
   'What is wrong and what to do about it: missing triggers, lost columns, missing, invalid and unused indexes, mixed models, dead processes and those of another version, '
-  'stuck leases, dead letters, old transactions, a stream that lags or whose slot is gone, late batches, slots that hold back WAL, wrong settings, missing roles. '
+  'stuck leases, dead letters, old transactions, a stream that lags or whose slot is gone, late batches, others who are not told, slots that hold back WAL, wrong settings, missing roles. '
   'severity: error (something is lost or does not move), warning, info. No row: all is well.';

@@ -35,13 +35,14 @@ begin
       'retries', (select coalesce(jsonb_agg(to_jsonb(t)), '[]') from dynrec_data.retry t where t.recommender_id = r.id and t.kind = 'user' and t.entity = key),
       'dead_letters', (select coalesce(jsonb_agg(to_jsonb(d)), '[]') from dynrec_data.dead_letter d where d.recommender_id = r.id and d.kind = 'user' and d.entity = key),
       'fingerprints', (select coalesce(jsonb_agg(to_jsonb(f)), '[]') from dynrec_data.user_fingerprint f where f.recommender_id = r.id and f.user_id = key),
+      'outbox', (select coalesce(jsonb_agg(to_jsonb(o)), '[]') from dynrec_data.outbox o where o.recommender_id = r.id and o.kind = 'user' and o.entity = key),
       'impressions', (select coalesce(jsonb_agg(to_jsonb(i) order by i.shown_at, i.list_id), '[]') from dynrec_data.impression i where i.recommender_id = r.id and i.user_id = key),
       'exposures', (select coalesce(jsonb_agg(to_jsonb(x) || jsonb_build_object('experiment', e.name) order by e.name), '[]')
         from dynrec_data.exposure x join dynrec_data.experiment e on e.id = x.experiment_id where e.recommender_id = r.id and x.user_id = key)));
 end
 $$;
 comment on function dynrec.export_user(text, text) is
-  'Everything that dynrec holds about a user, as JSON: held has vectors (with the sums that they are made of) and their history, with the interactions that ended a version, waiting changes, leases, retries and dead letters, fingerprints of batches, '
+  'Everything that dynrec holds about a user, as JSON: held has vectors (with the sums that they are made of) and their history, with the interactions that ended a version, waiting changes, leases, retries and dead letters, fingerprints of batches, what others wait to be told, '
   'lists shown and exposures to experiments. The interactions themselves are in the application''s table. forgotten_at: when the user was forgotten, null if not.';
 
 create or replace function dynrec._take_back(r dynrec_data.recommender, key text) returns void
@@ -75,6 +76,7 @@ as $$
   delete from dynrec_data.retry t where t.recommender_id = r.id and t.kind = 'user' and t.entity = key;
   delete from dynrec_data.dead_letter d where d.recommender_id = r.id and d.kind = 'user' and d.entity = key;
   delete from dynrec_data.impression i where i.recommender_id = r.id and i.user_id = key;
+  delete from dynrec_data.outbox o where o.recommender_id = r.id and o.kind = 'user' and o.entity = key;
   delete from dynrec_data.user_fingerprint f where f.recommender_id = r.id and f.user_id = key;
   delete from dynrec_data.exposure x using dynrec_data.experiment e where e.id = x.experiment_id and e.recommender_id = r.id and x.user_id = key;
 $$;
@@ -138,9 +140,9 @@ begin
 end
 $$;
 comment on function dynrec.forget_user(text, text) is
-  'Forgets a user for good: vectors, sums and history, waiting changes, leases, retries, dead letters, lists shown and exposures are deleted, and what was counted of the user is taken off popularity. '
+  'Forgets a user for good: vectors, sums and history, waiting changes, leases, retries, dead letters, lists shown, exposures and what others wait to be told are deleted, and what was counted of the user is taken off popularity. '
   'Only the SHA-256 of the key stays: interactions of the user, those that are still in the application''s table as well as late ones, are never read or captured again, and the user is answered like one of whom nothing is known. '
-  'Model versions that learned from the user''s interactions count it (forgotten_users in dynrec.model_versions): their weights are not changed, train anew to be rid of it. The application''s own tables are left as they are. '
+  'What dynrec publish has sent already is out of reach. Model versions that learned from the user''s interactions count it (forgotten_users in dynrec.model_versions): their weights are not changed, train anew to be rid of it. The application''s own tables are left as they are. '
   'Returns a receipt, what was removed and when, that dynrec.verify_forgotten can check. Waits for running publishes, at most 10 seconds. Again for one who was forgotten: removes what came since, and gives a new receipt.';
 
 create or replace function dynrec.verify_forgotten(recommender text, user_id text, receipt jsonb) returns boolean

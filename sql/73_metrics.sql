@@ -29,6 +29,9 @@ as $$
     ('dynrec_processes', 'gauge', 'Processes alive in the last 30 seconds. role: dispatcher or worker.'),
     ('dynrec_reads_total', 'counter', 'Statements that call a reading function, of pg_stat_statements.'),
     ('dynrec_read_seconds_total', 'counter', 'Time that they took.'),
+    ('dynrec_outbox_events', 'gauge', 'Vectors that others wait to be told of, counted up to 100000. state: waiting, failed (set aside until retry_failed).'),
+    ('dynrec_outbox_age_seconds', 'gauge', 'How long the first of them has waited.'),
+    ('dynrec_events_sent_total', 'counter', 'Events that dynrec publish has delivered.'),
     ('dynrec_replication_slot_lag_bytes', 'gauge', 'WAL that a replication slot named dynrec… holds back.'),
     ('dynrec_table_bytes', 'gauge', 'Size of a table with its indexes and partitions.'),
     ('dynrec_table_rows', 'gauge', 'About how many rows a table has, by the statistics.')
@@ -80,6 +83,27 @@ as $$
   from dynrec_data.counter c left join dynrec_data.recommender r on r.id = c.recommender_id
 $$;
 comment on function dynrec._work_metrics() is 'Internal. Metrics of tasks, leases and failures, and the counters.';
+
+create or replace function dynrec._outbox_metrics() returns table (name text, labels jsonb, value double precision)
+language sql stable
+set search_path from current
+set enable_seqscan = off
+as $$
+  with place as (
+    select r.id, k.kind, jsonb_build_object('recommender', r.name, 'kind', k.kind) as labels
+    from dynrec_data.recommender r cross join (values ('item'), ('user')) k (kind) where r.options ->> 'publish' is not null
+  )
+  select 'dynrec_outbox_events', p.labels || '{"state": "waiting"}', n.events from place p cross join lateral (
+    select count(*) as events from (
+      select from dynrec_data.outbox o where o.recommender_id = p.id and o.kind = p.kind and o.error is null limit 100000) capped) n
+  union all
+  select 'dynrec_outbox_events', p.labels || '{"state": "failed"}', (
+    select count(*) from dynrec_data.outbox o where o.recommender_id = p.id and o.kind = p.kind and o.error is not null) from place p
+  union all
+  select 'dynrec_outbox_age_seconds', p.labels, dynrec._age(clock_timestamp(), h.written_at) from place p cross join lateral (
+    select o.written_at from dynrec_data.outbox o where o.recommender_id = p.id and o.kind = p.kind and o.error is null order by o.id limit 1) h
+$$;
+comment on function dynrec._outbox_metrics() is 'Internal. Metrics of what others wait to be told of; none of recommenders that tell nobody.';
 
 create or replace function dynrec._system_metrics() returns table (name text, labels jsonb, value double precision)
 language sql stable
@@ -147,6 +171,7 @@ comment on function dynrec._read_metrics() is
 create or replace view dynrec.metrics with (security_invoker = true) as
 select * from dynrec._queue_metrics()
 union all select * from dynrec._work_metrics()
+union all select * from dynrec._outbox_metrics()
 union all select * from dynrec._system_metrics()
 union all select * from dynrec._table_metrics()
 union all select * from dynrec._read_metrics();

@@ -41,7 +41,7 @@ def _dynrec(
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start here": (running.demo, running.up),
-    "Run": (running.dispatcher, running.worker, running.stream, exporting.metrics),
+    "Run": (running.dispatcher, running.worker, running.stream, running.publish, exporting.metrics),
     "Look after": (operating.status, operating.doctor, operating.alerts, operating.health),
     "Learn": (training.train, training.models, training.promote, training.rollback),
     "Read": (reading.recommend, reading.similar, reading.search),

@@ -34,6 +34,12 @@ LeaseSeconds = Annotated[
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None, _setting("log_level", "How much is logged.")]
 LogFormat = Annotated[Literal["console", "json"] | None, _setting("log_format", "How it is logged.")]
 
+KafkaBrokers = Annotated[str | None, _setting("kafka_brokers", "Kafka: host:port, several separated by commas.")]
+KafkaTopic = Annotated[
+    str | None,
+    _setting("kafka_topic", "Where events go; {recommender} and {kind} in it stand for what they are about."),
+]
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.", envvar="DYNREC_JSON")]
 
 

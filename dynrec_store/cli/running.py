@@ -16,6 +16,8 @@ from dynrec_store.cli.options import (
     DatabaseUrl,
     DataDir,
     Device,
+    KafkaBrokers,
+    KafkaTopic,
     LeaseSeconds,
     LogFormat,
     LogLevel,
@@ -107,6 +109,26 @@ def stream(
     """Read the replication slot, for recommenders with the option capture set to stream."""
     settings = settings_of(database_url=database_url, data_dir=data_dir, log_level=log_level, log_format=log_format)
     load_extra("workers.stream:run_stream", "worker")(settings)
+
+
+def publish(
+    kafka_brokers: KafkaBrokers = None,
+    kafka_topic: KafkaTopic = None,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Tell others through Kafka which vectors changed, of recommenders with the option publish."""
+    settings = settings_of(
+        kafka_brokers=kafka_brokers,
+        kafka_topic=kafka_topic,
+        database_url=database_url,
+        data_dir=data_dir,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    load_extra("workers.publisher:run_publisher", "kafka")(settings)
 
 
 def worker(

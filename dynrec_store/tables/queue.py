@@ -127,8 +127,8 @@ task = Table(
         "action",
         Text,
         nullable=False,
-        comment="scan_items, scan_derived, scan_users, batch_items, batch_users, fill_users, audience, popularity "
-        "or retire",
+        comment="scan_items, scan_derived, scan_users, batch_items, batch_users, fill_users, audience, popularity, "
+        "begin_outbox, fill_outbox or retire",
     ),
     Column("entity", Text, comment="audience: the item whose vector moved"),
     Column("captured_at", TIME, nullable=False, server_default=CLOCK),

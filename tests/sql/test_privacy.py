@@ -78,7 +78,7 @@ def test_everything_held_is_exported(known: Shop) -> None:
     held = exported["held"]
     assert {name: len(rows) for name, rows in held.items() if name != "history"} == {
         "vectors": 2, "changes": 2, "leases": 0, "retries": 0,
-        "dead_letters": 0, "fingerprints": 0, "impressions": 2, "exposures": 1,
+        "dead_letters": 0, "fingerprints": 0, "outbox": 0, "impressions": 2, "exposures": 1,
     }  # fmt: skip
     assert len(held["history"]) >= 2
     assert exported["forgotten_at"] is None
