@@ -77,7 +77,9 @@ class Listener:
     placed: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # partitions of a key
 
     def __post_init__(self) -> None:
-        self._consumer = Consumer({"bootstrap.servers": self.brokers, "group.id": "tests", "enable.auto.commit": False, "log_level": 2})
+        self._consumer = Consumer(
+            {"bootstrap.servers": self.brokers, "group.id": "tests", "enable.auto.commit": False, "log_level": 2}
+        )
         self._consumer.assign([TopicPartition(self.topic, n, 0) for n in range(self.partitions)])
 
     def listen(self) -> None:

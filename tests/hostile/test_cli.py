@@ -26,6 +26,7 @@ LONG_JOBS = {
     "worker",
     "metrics",
     "stream",
+    "publish",
     "demo",
     "bench",
     "train",

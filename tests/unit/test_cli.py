@@ -121,6 +121,14 @@ def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         load_extra("workers.encoders:load_encoder", "worker")
 
 
+def test_publishing_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("workers.publisher", "workers.kafka"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    with pytest.raises(ConfigurationError, match=r"'confluent_kafka'.*\n.*pip install 'dynrec-store\[kafka\]'"):
+        load_extra("workers.publisher:run_publisher", "kafka")
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(None, "-"), (True, "yes"), (0.123456, "0.1235"), (1200, "1200"), ("a [b]", "a [b]")]
 )
