@@ -92,6 +92,11 @@ class Listener:
                 self.events[key.decode()].append(json.loads(value))
                 self.placed[key.decode()].add(message.partition() or 0)
 
+    @property
+    def messages(self) -> int:
+        """How many have been read."""
+        return sum(map(len, self.events.values()))
+
     def last(self, kind: str) -> dict[str, dict[str, Any]]:
         """The last event about each entity."""
         return {told[-1]["entity"]: told[-1] for told in self.events.values() if told[-1]["kind"] == kind}
