@@ -98,6 +98,18 @@ def test_table_names_ratio_and_target() -> None:
     assert "≥ 0.9" in done.stdout
 
 
+@pytest.mark.slow
+def test_scale_measures_each_catalogue() -> None:
+    arguments = ["scale", "--items=2000", "--items=3000", "--dimension=8", "--memory=1MB", "--json"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    measures = [json.loads(line) for line in done.stdout.splitlines()]
+    by_size = {size: {m["name"]: m for m in measures if m["items"] == size} for size in (2000, 3000)}
+    assert list(by_size[2000]) == list(by_size[3000])
+    assert all(math.isfinite(m["value"]) and m["value"] > 0 for m in measures)
+    assert by_size[2000]["vector of an item"]["value"] > 4 * 8
+    assert by_size[2000]["index, in memory while built"]["unit"] == "bytes/item"
+
+
 @pytest.mark.parametrize(
     ("versions", "fault"),
     [([1] * 9, "a list of 9 items was read where 10"), ([1] * 9 + [2], r"mixes model versions \[1, 2\]")],

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -123,6 +124,10 @@ def test_vectors_are_told_of_as_they_are_published(
         assert shop.value("select value from dynrec.metrics where name = 'dynrec_outbox_events' limit 1") == 0
 
 
+def has_more(heard: Listener, before: int) -> bool:
+    return heard.messages > before
+
+
 def change(shop: Shop, draw: random.Random) -> None:
     """Give a part of the products other titles."""
     shop.execute("update shop.products set title = title || '!' where id %% 3 = %s", [draw.randrange(3)])
@@ -139,8 +144,7 @@ def test_a_killed_publisher_loses_nothing(shop: Shop, database_url: str, kafka: 
         change(shop, draw)
         process = subprocess.Popen([sys.executable, "-m", "dynrec_store", "publish"], env=environment)
         try:
-            before = heard.messages
-            hears(heard, lambda known=before: heard.messages > known)
+            hears(heard, partial(has_more, heard, heard.messages))
             if turn % 2:  # everything that is sent is on its way still
                 hears(heard, lambda: is_told(shop))
                 kafka.set_up(up=False)
@@ -230,4 +234,4 @@ def test_a_name_that_kafka_does_not_take_is_said(shop: Shop, database_url: str, 
 )
 def test_settings_that_cannot_be(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
-        Publisher(Settings(_env_file=None, **{"kafka_brokers": "127.0.0.1:1", **given}), "postgresql://nowhere")
+        Publisher(Settings.model_validate({"kafka_brokers": "127.0.0.1:1", **given}), "postgresql://nowhere")

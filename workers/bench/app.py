@@ -1,4 +1,5 @@
-"""The command line: dynrec bench capture, freshness, backfill, recommend, evaluate, load, promotion, quality, all."""
+"""The command line: dynrec bench capture, freshness, backfill, recommend, evaluate, load, promotion,
+scale, quality, all."""
 
 import logging
 import sys
@@ -16,7 +17,8 @@ from workers.bench.load import load as bench_load
 from workers.bench.promotion import promotion as bench_promotion
 from workers.bench.quality.command import quality
 from workers.bench.recommend import recommend as bench_recommend
-from workers.bench.report import show
+from workers.bench.report import show, show_measures
+from workers.bench.scale import scale as bench_scale
 
 app = typer.Typer(
     help="Measure this machine: each figure beside its reference, taken in turn in the same run.",
@@ -121,6 +123,22 @@ def promotion(
     """Promotion: reads while model versions are promoted and rolled back, against reads left alone."""
     figures = bench_promotion(load_settings(), items=items, readers=readers, seconds=seconds, runs=runs)
     show(figures, as_json=json)
+
+
+@app.command()
+def scale(
+    *,
+    items: Annotated[
+        list[int], typer.Option(min=1000, max=10_000_000, help="Items of a catalogue; may be given several times.")
+    ] = [10_000, 100_000],  # noqa: B006 - read only
+    dimension: Annotated[
+        list[int], typer.Option(min=1, max=2000, help="Length of the vectors; may be given several times.")
+    ] = [64],  # noqa: B006
+    memory: Annotated[str, typer.Option(help="maintenance_work_mem of the process that builds the index.")] = "1GB",
+    json: Json = False,
+) -> None:
+    """Scale: bytes of tables and indexes, times of building and reading, by the number of items."""
+    show_measures(bench_scale(load_settings(), items=items, dimensions=dimension, memory=memory), as_json=json)
 
 
 app.command()(quality)

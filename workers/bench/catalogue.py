@@ -21,7 +21,7 @@ BATCH = 10_000  # items in a copy and in a claim
 LEASE = timedelta(minutes=10)
 
 Ids = npt.NDArray[np.int64]
-Vectors = npt.NDArray[np.float32]  # (items, DIMENSION)
+Vectors = npt.NDArray[np.float32]  # (items, dimension)
 
 # Real embeddings form clusters, and a user's events lie in a few of them.
 CLUSTER_SIZE = 200  # items
@@ -30,7 +30,7 @@ INTERESTS = 3  # clusters of a user
 
 _TABLES: LiteralString = """
     create schema {schema};
-    create table {schema}.items (id bigint primary key, title text not null, embedding vector(64) not null);
+    create table {schema}.items (id bigint primary key, title text not null, embedding vector({dimension}) not null);
     create table {schema}.events (user_id text not null, item_id bigint not null, occurred_at timestamptz not null);
     create index on {schema}.events (user_id);
     create index on {schema}.events (item_id);
@@ -73,11 +73,19 @@ def steps(items: int) -> int:
 
 def make(connection: Connection, name: str, items: int, users: Sequence[str], advance: Advance) -> Catalogue:
     """Fill the tables, declare the recommender, publish every vector and build the index."""
+    made = declare(connection, name, items, DIMENSION, advance)
+    add_users(connection, made, users)
+    publish(connection, made, advance)
+    return made
+
+
+def declare(connection: Connection, name: str, items: int, dimension: int, advance: Advance) -> Catalogue:
+    """Fill the table of the items and declare the recommender; nothing is published yet."""
     schema = sql.Identifier(name)
     with translated_errors():
-        connection.execute(sql.SQL(_TABLES).format(schema=schema))
+        connection.execute(sql.SQL(_TABLES).format(schema=schema, dimension=sql.Literal(dimension)))
         statement = sql.SQL("copy {}.items (id, title, embedding) from stdin (format binary)").format(schema)
-        for ids, vectors in _vectors(items):
+        for ids, vectors in _vectors(items, dimension):
             with connection.cursor() as cursor, cursor.copy(statement) as copy:
                 copy.set_types(["int8", "text", "vector"])
                 for number, vector in zip(ids, vectors, strict=True):
@@ -86,10 +94,7 @@ def make(connection: Connection, name: str, items: int, users: Sequence[str], ad
         connection.execute(sql.SQL("analyze {}.items").format(schema))
         row = connection.execute(_DECLARE, {"name": name}).fetchone()
     assert row is not None  # noqa: S101 - the function returns one row or raises
-    made = Catalogue(name, items, int(str(row[0])))
-    add_users(connection, made, users)
-    publish(connection, made, advance)
-    return made
+    return Catalogue(name, items, int(str(row[0])))
 
 
 def add_users(connection: Connection, catalogue: Catalogue, users: Sequence[str]) -> None:
@@ -112,15 +117,25 @@ def replace_vectors(connection: Connection, catalogue: Catalogue, advance: Advan
 
 def publish(connection: Connection, catalogue: Catalogue, advance: Advance) -> None:
     """Do what a worker would, until nothing waits; then what the index needs."""
+    work_off(connection, catalogue, advance)
+    tend_index(connection, catalogue)
+    advance()
+
+
+def work_off(connection: Connection, catalogue: Catalogue, advance: Advance) -> None:
+    """Do what a worker would, until nothing waits."""
     while _one_batch(connection, catalogue.name, advance):
         pass
+
+
+def tend_index(connection: Connection, catalogue: Catalogue) -> None:
+    """Do what the index needs."""
     with translated_errors():
         # the index's needs are read from statistics, which arrive late otherwise
         connection.execute("select pg_stat_force_next_flush()")
     for recommender, statement in queue.index_statements(connection):
         if recommender == catalogue.name:
             queue.execute_index_statement(connection, statement)
-    advance()
 
 
 def _one_batch(connection: Connection, name: str, advance: Advance) -> bool:
@@ -136,13 +151,13 @@ def _one_batch(connection: Connection, name: str, advance: Advance) -> bool:
     return queue.run_task(connection) is not None
 
 
-def _vectors(items: int) -> Iterator[tuple[Ids, Vectors]]:
+def _vectors(items: int, dimension: int) -> Iterator[tuple[Ids, Vectors]]:
     draw = np.random.default_rng(0)
     clusters = -(-items // CLUSTER_SIZE)
-    centres = _unit(draw.standard_normal((clusters, DIMENSION), dtype=np.float32))
+    centres = _unit(draw.standard_normal((clusters, dimension), dtype=np.float32))
     for first in range(0, items, BATCH):
         ids = np.arange(first, min(first + BATCH, items))
-        noise = _unit(draw.standard_normal((len(ids), DIMENSION), dtype=np.float32))
+        noise = _unit(draw.standard_normal((len(ids), dimension), dtype=np.float32))
         yield ids, _unit(centres[ids % clusters] + NOISE * noise)
 
 

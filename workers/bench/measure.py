@@ -56,6 +56,20 @@ class Figure:
         }
 
 
+@dataclass(frozen=True)
+class Measure:
+    """One number of one catalogue."""
+
+    items: int
+    dimension: int
+    name: str
+    value: float
+    unit: str
+    processor: float | None = (
+        None  # of a time: the seconds that the server's process computed; None: not on this machine
+    )
+
+
 Values = tuple[tuple[float, ...], tuple[float, ...]]  # measured, reference
 
 

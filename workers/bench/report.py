@@ -1,14 +1,15 @@
 """What a benchmark shows: progress while it runs, then a table or lines of JSON."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from workers.bench.measure import Figure, machine, p50
+from workers.bench.measure import Figure, Measure, machine, p50
 
 Advance = Callable[[], object]
 
@@ -54,3 +55,27 @@ def _table(figures: Sequence[Figure]) -> Table:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def show_measures(measures: Iterable[Measure], *, as_json: bool) -> None:
+    """Print one JSON object a line, each when it is there, or a table with a column for each catalogue."""
+    if as_json:
+        for measure in measures:
+            print(json.dumps({**asdict(measure), "machine": machine()}), flush=True)  # noqa: T201 - this is the output
+        return
+    taken = list(measures)
+    places = list(dict.fromkeys((m.items, m.dimension) for m in taken))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for items, dimension in places:
+        table.add_column(f"{items:,} of {dimension}", justify="right")
+    for name, unit in dict.fromkeys((m.name, m.unit) for m in taken):
+        of_place = {(m.items, m.dimension): _number(m.value) + _processor(m) for m in taken if m.name == name}
+        table.add_row(f"[bold]{name}[/bold], {unit}", *(of_place.get(place, "") for place in places))
+    console = Console()
+    console.print(table)
+    console.print(f"in brackets: seconds that the server's process computed. {machine()}", style="dim")
+
+
+def _processor(measure: Measure) -> str:
+    return "" if measure.processor is None else f" ({measure.processor:,.3g} s)"
