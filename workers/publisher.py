@@ -84,8 +84,8 @@ class Publisher:
         sent = self._kafka.send(topic, events)
         outbox.settle(connection, lane, [*((event, None) for event in sent.delivered), *sent.refused])
         self._meters.add("events_sent", len(sent.delivered), recommender=lane.recommender, kind=lane.kind)
-        for event, reason in sent.refused:
-            log.error("event_refused", key=event.key, reason=reason)
+        if sent.refused:  # no keys: those of users are personal
+            log.error("events_refused", lane=str(lane), events=len(sent.refused), reason=sent.refused[0][1])
         self._note(lane, sent.problem)
         self._beat(connection)
         return len(sent.delivered) + len(sent.refused)
