@@ -9,6 +9,7 @@ returns table (item_id text, outcome text)
 language sql
 set search_path from current
 set enable_seqscan = off
+set enable_nestloop = off
 as $$
   -- membership in a list or a hashed set, not joins: the planner guesses wrong about tables that fill and empty all day
   with held as materialized (
@@ -33,8 +34,9 @@ as $$
       -- and is learnt after it, also where the clock was set back
       greatest(clock_timestamp(), c.created_at, v.created_at, last_content.replaced_at, last_vector.replaced_at) as made_at
     from read r
-    left join dynrec_data.item_content c on c.recommender_id = {id} and c.item_id = r.item_id
-    left join dynrec_data.item_vector_{content_model} v on v.item_id = r.item_id
+    -- how many leases and vectors there are, the statistics do not know: what comes in a batch is hashed, what is stored is looked up by key
+    left join lateral (select x.* from dynrec_data.item_content x where x.recommender_id = {id} and x.item_id = r.item_id limit 1) c on true
+    left join lateral (select x.* from dynrec_data.item_vector_{content_model} x where x.item_id = r.item_id limit 1) v on true
     left join lateral (
       select h.valid_to, h.replaced_at from dynrec_data.item_content_history h
       where c.item_id is null and h.recommender_id = {id} and h.item_id = r.item_id order by h.valid_to desc limit 1
@@ -48,7 +50,8 @@ as $$
       select coalesce(
         case when c.content_hash = r.content_hash then v.embedding end,
         e.embedding,
-        (select twin.embedding from dynrec_data.item_content other join dynrec_data.item_vector_{content_model} twin on twin.item_id = other.item_id
+        (select twin.embedding from dynrec_data.item_content other
+           cross join lateral (select x.embedding from dynrec_data.item_vector_{content_model} x where x.item_id = other.item_id limit 1) twin
          where other.recommender_id = {id} and other.content_hash = r.content_hash limit 1)) as embedding
     ) known on r.content is not null
   ), content_closed as (

@@ -8,6 +8,7 @@ returns table (item_id text, outcome text)
 language sql
 set search_path from current
 set enable_seqscan = off
+set enable_nestloop = off
 as $$
   with held as materialized (
     select l.entity as item_id, l.captured_at, l.lane from dynrec_data.lease l
@@ -25,7 +26,9 @@ as $$
         when e.same and c.same then 'unchanged' else 'published' end as outcome, c.same as same_contexts,
       -- learnt after the one before it, also where the clock was set back
       greatest(clock_timestamp(), v.created_at, last.replaced_at) as made_at
-    from given g left join dynrec_data.item_vector_{model} v on v.item_id = g.item_id
+    from given g
+    -- how many leases and vectors there are, the statistics do not know: what comes in a batch is hashed, what is stored is looked up by key
+    left join lateral (select x.* from dynrec_data.item_vector_{model} x where x.item_id = g.item_id limit 1) v on true
     left join lateral (
       select h.valid_to, h.replaced_at from dynrec_data.item_vector_history h
       where v.item_id is null and h.model_id = {model} and h.item_id = g.item_id order by h.valid_to desc limit 1
