@@ -134,11 +134,14 @@ def scale(
     dimension: Annotated[
         list[int], typer.Option(min=1, max=2000, help="Length of the vectors; may be given several times.")
     ] = [64],  # noqa: B006
-    memory: Annotated[str, typer.Option(help="maintenance_work_mem of the process that builds the index.")] = "1GB",
+    memory: Annotated[str, typer.Option(help="maintenance_work_mem for the index.")] = "1GB",
+    helpers: Annotated[int, typer.Option(min=0, help="max_parallel_maintenance_workers for the index.")] = 0,
     json: Json = False,
 ) -> None:
     """Scale: bytes of tables and indexes, times of building and reading, by the number of items."""
-    show_measures(bench_scale(load_settings(), items=items, dimensions=dimension, memory=memory), as_json=json)
+    show_measures(
+        bench_scale(load_settings(), items=items, dimensions=dimension, memory=memory, helpers=helpers), as_json=json
+    )
 
 
 app.command()(quality)

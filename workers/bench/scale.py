@@ -36,8 +36,13 @@ _CHANGE: LiteralString = """
 _READ: LiteralString = "select count(*) from dynrec.recommend(%s, %s, 10)"
 
 
-def scale(settings: Settings, *, items: Sequence[int], dimensions: Sequence[int], memory: str) -> Iterator[Measure]:
-    """Everything of each size in each dimension; the index is built by one process with so much `memory`."""
+def scale(
+    settings: Settings, *, items: Sequence[int], dimensions: Sequence[int], memory: str, helpers: int
+) -> Iterator[Measure]:
+    """Everything of each size in each dimension.
+
+    The index is built with so much `memory`, and by so many `helpers` beside the process that is measured.
+    """
     for dimension in dimensions:
         for size in items:
             steps = 2 * catalogue.steps(size) + 3
@@ -46,14 +51,21 @@ def scale(settings: Settings, *, items: Sequence[int], dimensions: Sequence[int]
                 progress(f"scale, {size:,} items of {dimension}", steps) as advance,
                 queue.connect(url_of(own), application_name="dynrec bench") as connection,
             ):
-                for name, value, unit, processor in _measure(connection, size, dimension, memory, advance):
+                _set_building(connection, memory, helpers)
+                for name, value, unit, processor in _measure(connection, size, dimension, advance):
                     yield Measure(size, dimension, name, value, unit, processor)
+
+
+def _set_building(connection: Connection, memory: str, helpers: int) -> None:
+    with translated_errors():
+        connection.execute("select set_config('maintenance_work_mem', %s, false)", [memory])
+        connection.execute("select set_config('max_parallel_maintenance_workers', %s, false)", [str(helpers)])
 
 
 Row = tuple[str, float, str, float | None]
 
 
-def _measure(connection: Connection, items: int, dimension: int, memory: str, advance: Advance) -> Iterator[Row]:
+def _measure(connection: Connection, items: int, dimension: int, advance: Advance) -> Iterator[Row]:
     made = catalogue.declare(connection, NAME, items, dimension, advance)
     queue.run_task(connection)  # the scan that queues every item
     yield "queue, a change", _bytes(connection, "^change$") / items, "bytes", None
@@ -61,12 +73,12 @@ def _measure(connection: Connection, items: int, dimension: int, memory: str, ad
     yield "publish, items", items / taken, "items/s", computed
     yield "vector of an item", _bytes(connection, rf"^item_vector_{made.model_version}$") / items, "bytes", None
     yield "content of an item", _bytes(connection, "^item_content$") / items, "bytes", None
-    yield from _index(connection, made, memory)
+    yield from _index(connection, made)
     yield from _users(connection, made, advance)
     yield from _history(connection, made, advance)
 
 
-def _index(connection: Connection, made: Catalogue, memory: str) -> Iterator[Row]:
+def _index(connection: Connection, made: Catalogue) -> Iterator[Row]:
     """The graph in the memory of its builder, if it did not fit; the time, and what is on disk."""
     fitting: list[int] = []
 
@@ -78,9 +90,7 @@ def _index(connection: Connection, made: Catalogue, memory: str) -> Iterator[Row
 
     connection.add_notice_handler(listen)
     with translated_errors():
-        connection.execute("select set_config('maintenance_work_mem', %s, false)", [memory])
-        connection.execute("set max_parallel_maintenance_workers = 0")
-        limit = connection.execute("select pg_size_bytes(%s)", [memory]).fetchone()
+        limit = connection.execute("select pg_size_bytes(current_setting('maintenance_work_mem'))").fetchone()
         taken, computed = _timed(connection, lambda: catalogue.tend_index(connection, made))
         size = connection.execute(_HNSW, [made.model_version]).fetchone()
     assert limit is not None  # noqa: S101 - both have one row
