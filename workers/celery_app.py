@@ -37,6 +37,7 @@ def make_app(settings: Settings) -> Celery:
     app = Celery("dynrec", broker=settings.broker_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
+        broker_channel_error_retry=True,  # RabbitMQ ends the channel of whoever works for longer than its consumer_timeout
         broker_connection_max_retries=None,  # for ever
         broker_connection_retry_on_startup=True,
         broker_transport=MEMORY_TRANSPORT if settings.broker_url.startswith(MEMORY) else None,
