@@ -151,6 +151,18 @@ as $$
 $$;
 comment on function dynrec._stream_lag() is 'Internal. How many bytes of WAL the slot holds back; null without one.';
 
+create or replace function dynrec._is_slot_read(slot text, active boolean) returns boolean
+language sql stable
+set search_path from current
+as $$
+  -- dynrec stream has its slot only while it looks, but a lock all the time
+  select active or slot = dynrec._stream_slot() and exists (
+    select from pg_locks l join pg_database d on d.oid = l.database and d.datname = current_database()
+    where l.locktype = 'advisory' and l.granted and l.classid = hashtext('dynrec.stream')::oid and l.objid = 0 and l.objsubid = 2)
+$$;
+comment on function dynrec._is_slot_read(text, boolean) is
+  'Internal. Whether somebody is there who reads a replication slot; active: as pg_replication_slots says, which of dynrec stream is true only while it looks.';
+
 create or replace function dynrec._drop_stream_slot() returns void
 language plpgsql
 set search_path from current

@@ -128,7 +128,7 @@ as $$
   select 'server', case s.wal_status when 'lost' then 'error' else 'warning' end,
     case s.wal_status when 'lost' then format('slot %s is lost: what its reader has not read is gone', s.slot_name)
       else format('slot %s holds back %s of WAL, and %s', s.slot_name, pg_size_pretty(dynrec._wal_held_back(s.restart_lsn)::bigint),
-        case when s.active then 'its reader is slow' else 'nobody reads it' end) end,
+        case when dynrec._is_slot_read(s.slot_name, s.active) then 'its reader is slow' else 'nobody reads it' end) end,
     format('start its reader; if it is not coming back: select pg_drop_replication_slot(%L)', s.slot_name)
   from pg_replication_slots s
   where s.wal_status = 'lost' or dynrec._wal_held_back(s.restart_lsn) > pg_size_bytes(current_setting('max_wal_size'))

@@ -122,7 +122,7 @@ as $$
   from dynrec_data.heartbeat h cross join lateral jsonb_each(h.details -> 'device_memory') d cross join lateral jsonb_each_text(d.value) s
   where h.beat_at > now() - interval '30 seconds'
   union all
-  select 'dynrec_replication_slot_lag_bytes', jsonb_build_object('slot', s.slot_name, 'active', s.active), dynrec._wal_held_back(s.restart_lsn)
+  select 'dynrec_replication_slot_lag_bytes', jsonb_build_object('slot', s.slot_name, 'active', dynrec._is_slot_read(s.slot_name, s.active)), dynrec._wal_held_back(s.restart_lsn)
   from pg_replication_slots s where s.slot_name like 'dynrec%' and s.database = current_database()
 $$;
 comment on function dynrec._system_metrics() is 'Internal. Metrics of models, processes and replication slots.';
