@@ -37,7 +37,7 @@ def make_app(settings: Settings) -> Celery:
     app = Celery("dynrec", broker=settings.broker_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
-        broker_channel_error_retry=True,  # RabbitMQ ends the channel of whoever works for longer than its consumer_timeout
+        broker_channel_error_retry=True,  # RabbitMQ ends a channel after consumer_timeout without an acknowledgement
         broker_connection_max_retries=None,  # for ever
         broker_connection_retry_on_startup=True,
         broker_transport=MEMORY_TRANSPORT if settings.broker_url.startswith(MEMORY) else None,
@@ -48,6 +48,8 @@ def make_app(settings: Settings) -> Celery:
         task_queues={name: {"exchange": name, "routing_key": name} for name in QUEUES},
         task_reject_on_worker_lost=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        # else a thread that is done waits for an answer of the broker, which the worker reads as well
+        worker_enable_prefetch_count_reduction=False,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
         worker_prefetch_multiplier=1,

@@ -17,7 +17,7 @@ class Unhealthy(DynrecError):  # noqa: N818  the name says what was found
 
 
 def check_health(settings: Settings, role: str) -> str:
-    """Say how a dispatcher, a worker or a stream is; raises Unhealthy. Of several on a machine the last to beat is judged."""
+    """Say how a process of this role is; raises Unhealthy. Of several on a machine the last to beat is judged."""
     with target_database(settings) as url, database.connect(url, application_name="dynrec health") as connection:
         last = queue.last_beat(connection, process_prefix(role))
     if last is None:
