@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from contextlib import suppress
 
-import psutil
-
 
 def device_memory(devices: Iterable[str]) -> dict[str, dict[str, int]]:
     """Bytes by device: `allocated` by this process, `used` by all, `total`."""
@@ -14,6 +12,9 @@ def device_memory(devices: Iterable[str]) -> dict[str, dict[str, int]]:
 
 
 def _of_machine() -> dict[str, int]:
+    # of the extra worker, as models are; dispatcher and stream load this file and go without
+    import psutil  # noqa: PLC0415
+
     memory = psutil.virtual_memory()
     return {
         "allocated": psutil.Process().memory_info().rss,
