@@ -46,6 +46,22 @@ $$;
 comment on function dynrec._check_sees_all(regclass[], text) is
   'Internal. insufficient_privilege unless the caller sees all rows of these tables (null: no table), or is an administrator.';
 
+create or replace function dynrec._check_may_note(what text) returns void
+language plpgsql stable
+set search_path from current
+as $$
+begin
+  if pg_is_in_recovery() then
+    raise exception '% cannot be noted on a standby', what
+      using errcode = 'read_only_sql_transaction', hint = 'Connect to the primary for it, for example with target_session_attrs=read-write.';
+  elsif current_setting('transaction_read_only')::boolean then
+    raise exception '% cannot be noted in a transaction that is read only', what
+      using errcode = 'read_only_sql_transaction', hint = 'Begin it with read write; see the settings default_transaction_read_only and transaction_read_only.';
+  end if;
+end
+$$;
+comment on function dynrec._check_may_note(text) is 'Internal. read_only_sql_transaction, with what to do instead, where nothing can be written; what: impressions or exposures.';
+
 create or replace function dynrec._reject(what text, given text, remedy text) returns void
 language plpgsql immutable parallel safe
 set search_path from current

@@ -224,6 +224,7 @@ begin
   perform dynrec._check_length('user_id', user_id);
   arm := dynrec._arm(r, e, user_id, clock_timestamp());
   perform dynrec._check_sees_all(array[r.interactions], 'exposures are not for it');
+  perform dynrec._check_may_note('exposures');
   -- whoever is forgotten meanwhile is forgotten after this
   perform pg_advisory_xact_lock_shared(hashtext('dynrec.forget'), r.id);
   if arm.position is not null and not dynrec._is_forgotten(r, user_id) then

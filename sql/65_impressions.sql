@@ -106,6 +106,7 @@ begin
   if jsonb_typeof(impressions) is distinct from 'array' then
     perform dynrec._reject('impressions: not a JSON array', left(impressions::text, 200), 'Give for example [{"user_id": "42", "item_ids": ["1", "2"], "model_version": 1}].');
   end if;
+  perform dynrec._check_may_note('impressions');
   -- whoever is forgotten meanwhile is forgotten after this
   perform pg_advisory_xact_lock_shared(hashtext('dynrec.forget'), r.id);
   perform dynrec._check_impression(i.number, i.given) from jsonb_array_elements(impressions) with ordinality as i (given, number);
