@@ -203,7 +203,10 @@ declare
   r dynrec_data.recommender;
 begin
   delete from dynrec_data.stream_span s
-  where s.ends_at::pg_lsn <= (select p.applied::pg_lsn from dynrec_data.stream_position p where p.slot = own_slot and p.stands)
+  -- read up to there: the last change is behind it, or there was none, as the slot moves on after what it told of is queued
+  where s.ends_at::pg_lsn <= (
+      select greatest(p.applied::pg_lsn, c.confirmed_flush_lsn) from dynrec_data.stream_position p left join pg_replication_slots c on c.slot_name = p.slot
+      where p.slot = own_slot and p.stands)
     or not exists (select from dynrec_data.recommender x where x.id = s.recommender_id);
   if not exists (select from dynrec_data.stream_span)
     and not exists (select from dynrec_data.recommender x where x.options ->> 'capture' = 'stream')
