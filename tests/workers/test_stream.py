@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from dynrec_store import database, migrate
+from dynrec_store import database, migrate, stream
 from dynrec_store.embedded import EmbeddedPostgres
 from tests.sql.shop import NOON, Event, Shop, create_shop
 from tests.streaming import catch_up, drop_slot
@@ -156,6 +157,15 @@ def test_a_slot_that_holds_back_too_much_is_given_up_and_nothing_is_lost(streame
     assert not any("slot is gone" in finding for finding in findings(streamed))
 
 
+def test_a_slot_has_a_reader_also_between_its_looks(streamed: Shop, database_url: str) -> None:
+    active = "select labels ->> 'active' from dynrec.metrics where name = 'dynrec_replication_slot_lag_bytes'"
+    assert streamed.execute(active) == [("false",)]
+    with closing(database.connect(database_url)) as connection:
+        assert stream.become_reader(connection)
+        assert streamed.execute(active) == [("true",)]
+    _wait_for(streamed, f"select ({active}) = 'false'")
+
+
 def test_switching_back_takes_what_the_stream_has_not_told(streamed: Shop, database_url: str) -> None:
     streamed.add_events([Event("ann", "1", NOON, "view")])
     alter(streamed, "incremental")
@@ -168,6 +178,15 @@ def test_switching_back_takes_what_the_stream_has_not_told(streamed: Shop, datab
     assert counted == [("1", 1), ("2", 1)]
     assert streamed.execute("select * from pg_replication_slots where database = current_database()") == []
     assert streamed.execute("select * from pg_publication") == []
+
+
+def test_the_slot_goes_also_where_nobody_writes_any_more(streamed: Shop, database_url: str) -> None:
+    alter(streamed, "incremental")
+    catch_up(database_url)
+    assert streamed.execute("select * from pg_replication_slots where database = current_database()") == []
+    streamed.add_events([Event("ann", "1", NOON, "view")])
+    streamed.drain()
+    streamed.assert_right()
 
 
 def test_what_triggers_saw_between_two_streams_counts_once(streamed: Shop, database_url: str) -> None:
