@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -15,10 +14,13 @@ from tests.faults.broker import Redis
 from tests.faults.ledger import Ledger
 from tests.faults.load import Load
 from tests.faults.nursery import Nursery
+from tests.faults.rabbitmq import RabbitMQ
 from tests.property import shop
 
 # A server that loses nothing when it is killed.
 DURABLE = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "64MB"}
+
+BROKERS: dict[str, type[Redis] | type[RabbitMQ]] = {"redis": Redis, "rabbitmq": RabbitMQ}
 
 SECONDS = 300  # that a test may take in one round
 
@@ -84,17 +86,20 @@ def load(database_url: str, seed: int, ledger: Ledger) -> Load:
     return Load(database_url, seed, ledger=ledger)
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Redis]:
-    with Redis(tmp_path) as running:
+@pytest.fixture(params=list(BROKERS))
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Redis | RabbitMQ]:
+    with BROKERS[request.param](tmp_path) as running:
         yield running
 
 
 @pytest.fixture(params=["memory", "redis"])
 def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
-    """None: dispatcher and worker share a process; or a Redis between processes of their own."""
-    with ExitStack() as stack:
-        yield None if request.param == "memory" else stack.enter_context(Redis(tmp_path)).url
+    """None: dispatcher and worker share a process; or a broker between processes of their own."""
+    if request.param == "memory":
+        yield None
+    else:
+        with BROKERS[request.param](tmp_path) as running:
+            yield running.url
 
 
 @pytest.fixture

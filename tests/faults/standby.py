@@ -33,9 +33,9 @@ def follow(primary: EmbeddedPostgres, folder: Path, package: str) -> EmbeddedPos
     return standby
 
 
-def either(*urls: str) -> str:
-    """The URL of whichever of some servers can be written to."""
+def either(*urls: str, attributes: str = "read-write") -> str:
+    """The URL of whichever of some servers has these attributes: the one that can be written to."""
     first, *others = (urlsplit(url) for url in urls)
     hosts = ",".join(f"{server.hostname}:{server.port}" for server in (first, *others))
     login = f"{first.username}:{first.password}"
-    return f"postgresql://{login}@{hosts}{first.path}?target_session_attrs=read-write"
+    return f"postgresql://{login}@{hosts}{first.path}?target_session_attrs={attributes}"

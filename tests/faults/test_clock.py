@@ -23,11 +23,12 @@ from tests.property.shop import Writer
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 
-def test_a_worker_has_a_wrong_clock(database_url: str, redis: Redis, load: Load, tmp_path: Path, rounds: int) -> None:
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+def test_a_worker_has_a_wrong_clock(database_url: str, broker: Redis, load: Load, tmp_path: Path, rounds: int) -> None:
     dice, clock = random.Random(load.seed), Clock(tmp_path)
     with (
-        Nursery(database_url, tmp_path, redis.url) as punctual,
-        Nursery(database_url, tmp_path, redis.url, clock.environment) as wrong,
+        Nursery(database_url, tmp_path, broker.url) as punctual,
+        Nursery(database_url, tmp_path, broker.url, clock.environment) as wrong,
     ):
         clock.set(5 * HOUR)
         punctual.start("dispatcher")

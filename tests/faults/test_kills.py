@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from dynrec_store.embedded import EmbeddedPostgres
+from tests.faults.conftest import BROKERS
 from tests.faults.load import Load, until
 from tests.faults.nursery import Nursery
 from tests.faults.server import kill_server
@@ -15,6 +16,7 @@ from tests.property.shop import Connection
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 
+@pytest.mark.parametrize("broker_url", ["memory", *BROKERS], indirect=True)
 def test_workers_and_dispatchers_are_killed(nursery: Nursery, load: Load, rounds: int) -> None:
     dice = random.Random(load.seed)
     processes = {nursery.start(role): role for role in nursery.roles}
