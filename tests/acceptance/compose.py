@@ -9,17 +9,19 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from dynrec_store.binaries import locate
+from tests.acceptance.page import Block, script
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "deploy.md"
+PORTS = ("STACK_PORT", "STACK_METRICS_PORT", "STACK_PROMETHEUS_PORT", "STACK_FLOWER_PORT")
 TIMEOUT = 1200  # seconds for a command; the first one builds the images
 PATIENCE = 180.0  # seconds until something that should happen is missed
 
@@ -57,18 +59,13 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
-def blocks(heading: str) -> list[str]:
-    """The blocks of shell in a chapter of docs/deploy.md."""
-    [chapter] = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    return re.findall(r"^```sh\n(.*?)^```$", chapter, re.MULTILINE | re.DOTALL)
-
-
 @dataclass
 class Terminal:
     """Runs blocks of shell one after the other; what a block exports holds in the next."""
 
     folder: Path
     environment: dict[str, str]
+    followed: list[Block] = field(default_factory=list)  # of docs/deploy.md
 
     @classmethod
     def opened(cls, folder: Path, command: str) -> "Terminal":
@@ -90,9 +87,9 @@ class Terminal:
             | {
                 "COMPOSE_PROJECT_NAME": f"dynrec-test-{os.getpid()}",
                 "PATH": ":".join([*map(str, paths), os.environ["PATH"]]),
-                "STACK_PORT": str(free_port()),
                 "STACK_TAG": "test",
-            },
+            }
+            | {name: str(free_port()) for name in PORTS},
         )
 
     def run(self, block: str) -> str:
@@ -111,9 +108,15 @@ class Terminal:
         self.environment = dict(pair.split("=", 1) for pair in after.read_text().split("\0") if "=" in pair)
         return done.stdout
 
-    def follow(self, heading: str) -> str:
-        """Run what a chapter of docs/deploy.md says; what it prints, messages for people included."""
-        return "".join(self.run(f"exec 2>&1\n{block}") for block in blocks(heading))
+    def follow(self, chapter: str) -> str:
+        """Run the next block of a chapter of docs/deploy.md; what it prints, messages for people included."""
+        block = next(one for one in script() if one.chapter == chapter and one not in self.followed)
+        self.followed.append(block)
+        return self.repeat()
+
+    def repeat(self) -> str:
+        """Run that block again."""
+        return self.run(f"exec 2>&1\n{self.followed[-1].text}")
 
     def config(self, options: str = "") -> dict[str, Any]:
         """The project as compose understands it."""
@@ -130,10 +133,18 @@ class Terminal:
         return [one["Health"] for one in self.containers(service)] == ["healthy"] * count
 
     def pid(self, service: str) -> int:
-        """The process of `dynrec worker` itself, as this machine counts."""
+        """The process of `dynrec` itself in a container, as this machine counts."""
         table = self.run(f"docker compose top {service}").splitlines()
-        [found] = [line.split()[1] for line in table if "python" in line and " worker --queues" in line]
+        [found] = [
+            line.split()[1] for line in table if "python" in line and re.search(r"/dynrec (worker|stream)", line)
+        ]
         return int(found)
+
+    def metrics(self) -> str:
+        """What a Prometheus gets."""
+        url = f"http://127.0.0.1:{self.environment['STACK_METRICS_PORT']}/metrics"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return str(answer.read(), "utf-8")
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         """As the application does, over the published port."""
