@@ -43,7 +43,7 @@ def test_they_are_valid(manifests: list[dict[str, Any]]) -> None:
 
 def test_pods_are_confined(manifests: list[dict[str, Any]]) -> None:
     pods = templates(manifests)
-    assert len(pods) == 6
+    assert len(pods) == 7
     for name, template in pods.items():
         pod = template["spec"]
         assert pod["securityContext"]["runAsNonRoot"], name
