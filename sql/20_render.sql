@@ -146,6 +146,17 @@ as $$ select case when type = 'text' then format('octet_length(%s) <= %s', key, 
 comment on function dynrec._fits(text, text) is
   'Internal. The condition in generated code that the key of an expression fits into an index: a longer one would make the application''s write fail.';
 
+create or replace function dynrec._trusted(relation text) returns text
+language sql immutable
+set search_path from current
+as $$
+  -- triggers outlive schema dynrec while a database is migrated: nothing of it is named here
+  select format('(select pg_has_role(c.relowner, current_user, ''member'') or exists (select from dynrec_data.trusted_owner t where t.owner = pg_get_userbyid(c.relowner)) from pg_class c where c.oid = %s)',
+    relation)
+$$;
+comment on function dynrec._trusted(text) is
+  'Internal. The condition in generated code, which runs as the owner of dynrec, that the owner of a table has the rights of that owner, or is trusted: see _untrusted_owner.';
+
 create or replace function dynrec._names(r dynrec_data.recommender) returns jsonb
 language sql stable
 set search_path from current
@@ -177,6 +188,7 @@ as $$
     'publishes', (r.options ->> 'publish' is not null)::text,
     'counts_live', (r.options ->> 'popularity_epsilon' is null)::text,
     'trending_half_life', dynrec._seconds((r.options ->> 'trending_half_life')::interval)::text,
+    'trusted', dynrec._trusted('tg_relid'),
     'wake_key', dynrec._wake_key(),
     -- what a notification says, so that the dispatcher can send its hint before it looks
     'item_hint', quote_literal(left('item ' || r.name, 1000)),

@@ -9,6 +9,7 @@ set search_path from current
 as $$
 begin
   if tg_level = 'ROW' then
+    -- of a partitioned table, whose key is what it is partitioned by and keeps its type
     insert into dynrec_data.change (recommender_id, kind, entity, op)
     select distinct {id}, 'item', k.entity, 'refresh'
     from (values (case when tg_op <> 'INSERT' then old.{key}::text end), (case when tg_op <> 'DELETE' then new.{key}::text end)) as k (entity)
@@ -17,16 +18,16 @@ begin
         or row({watched_before})::record operator(pg_catalog.*<>) row({watched_after})::record);
   elsif tg_op = 'INSERT' then
     insert into dynrec_data.change (recommender_id, kind, entity, op)
-    select {id}, 'item', n.{key}::text, 'refresh' from new_rows n where {fitting_new};
+    select {id}, 'item', n.{key}::text, 'refresh' from new_rows n where {trusted} and {fitting_new};
   elsif tg_op = 'DELETE' then
     insert into dynrec_data.change (recommender_id, kind, entity, op)
-    select {id}, 'item', o.{key}::text, 'refresh' from old_rows o where {fitting_old};
+    select {id}, 'item', o.{key}::text, 'refresh' from old_rows o where {trusted} and {fitting_old};
   elsif tg_op = 'UPDATE' then
     insert into dynrec_data.change (recommender_id, kind, entity, op)
     -- a full join: the plan of an inner join would outlive the row counts it was made for; it gives each key once
     select {id}, 'item', coalesce(o.{key}, n.{key})::text, 'refresh'
     from old_rows o full join new_rows n on n.{key} = o.{key}
-    where {fitting_either} and (o.{key} is null or n.{key} is null
+    where {trusted} and {fitting_either} and (o.{key} is null or n.{key} is null
       or row({watched_old})::record operator(pg_catalog.*<>) row({watched_new})::record);
   else
     insert into dynrec_data.task (recommender_id, action)
@@ -54,11 +55,11 @@ begin
   if tg_op = 'INSERT' then
     insert into dynrec_data.change (recommender_id, kind, entity, op, item_id, event_kind, value, occurred_at)
     select {id}, 'user', e.{user}::text, 'insert', e.{item}::text, {kind}, {value}, {occurred_at}
-    from new_rows e where e.{user} is not null and e.{item} is not null and isfinite({occurred_at}) and {known_user};
+    from new_rows e where {trusted} and e.{user} is not null and e.{item} is not null and isfinite({occurred_at}) and {known_user};
   elsif tg_op = 'DELETE' then
     insert into dynrec_data.change (recommender_id, kind, entity, op, item_id, event_kind, value, occurred_at)
     select {id}, 'user', e.{user}::text, 'delete', e.{item}::text, {kind}, {value}, {occurred_at}
-    from old_rows e where e.{user} is not null and e.{item} is not null and isfinite({occurred_at}) and {known_user};
+    from old_rows e where {trusted} and e.{user} is not null and e.{item} is not null and isfinite({occurred_at}) and {known_user};
   elsif tg_op = 'UPDATE' then
     -- rows need no key here: what left and what came, as multisets
     with gone as (
@@ -73,7 +74,7 @@ begin
       union all
       select 'insert', c.* from (select * from came except all select * from gone) c
     ) d
-    where d.entity is not null and d.item_id is not null and isfinite(d.occurred_at) and {known_entity};
+    where {trusted} and d.entity is not null and d.item_id is not null and isfinite(d.occurred_at) and {known_entity};
   else
     insert into dynrec_data.task (recommender_id, action) values ({id}, 'scan_users'), ({id}, 'popularity');
   end if;

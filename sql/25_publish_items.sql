@@ -133,7 +133,7 @@ comment on function dynrec._item_publisher() is
 -- the same row makes the same text, whatever the session's settings are
 create or replace function dynrec._read_items(token uuid)
 returns table (item_id text, content text, features jsonb, needs_vector boolean)
-language plpgsql stable security definer
+language plpgsql security definer
 set search_path from current
 set datestyle = 'ISO, YMD'
 set timezone = 'UTC'
@@ -152,6 +152,7 @@ begin
   if ids is null or r.id is null then
     return;
   end if;
+  perform dynrec._hold_items(r);
   return query execute format($query$
     select k.item_id, s.content, s.features,
       s.content is not null and not exists (
@@ -213,6 +214,7 @@ begin
   if r.id is null then
     return 0;
   end if;
+  perform dynrec._hold_items(r);
   -- the hash covers the adopted vector, so that it differs when only the vector moved
   execute format($query$
     with leased as (

@@ -193,6 +193,7 @@ begin
   if not found then
     return 0;
   end if;
+  perform dynrec._hold_interactions(r) from dynrec_data.recommender r where r.id = recommender_id;
   -- a rebuild of the popularity counters reads the source and the pending changes at one moment: not between our two
   perform pg_advisory_xact_lock_shared(hashtext('dynrec.popularity'), recommender_id);
   execute format('select dynrec_data.publish_users_%s($1)', recommender_id) into published using token;

@@ -131,11 +131,12 @@ comment on function dynrec._estimate(regclass) is 'Internal. About how many rows
 create or replace function dynrec._declare_items(
   r dynrec_data.recommender, items text, item_key text, text_columns text[], numeric_columns text[], categorical_columns text[], vector_column text)
 returns dynrec_data.recommender
-language plpgsql stable
+language plpgsql
 set search_path from current
 as $$
 begin
   r.items := dynrec._source_relation('items', items);
+  perform dynrec._hold_source(r.items);
   r.item_key := dynrec._item_key(r.items, item_key);
   r.item_key_type := dynrec._key_type('item_key', r.items, r.item_key);
   r.text_columns := dynrec._watched_columns('text_columns', r.items, text_columns);
@@ -154,11 +155,12 @@ comment on function dynrec._declare_items(dynrec_data.recommender, text, text, t
 create or replace function dynrec._declare_interactions(
   r dynrec_data.recommender, interactions text, user_column text, item_column text, time_column text, kind_column text, value_column text)
 returns dynrec_data.recommender
-language plpgsql stable
+language plpgsql
 set search_path from current
 as $$
 begin
   r.interactions := dynrec._source_relation('interactions', interactions);
+  perform dynrec._hold_source(r.interactions);
   r.user_column := user_column;
   r.user_key_type := dynrec._key_type('user_column', r.interactions, user_column);
   r.item_column := item_column;

@@ -75,6 +75,7 @@ declare
   kinds_before jsonb;
   kinds_now jsonb;
 begin
+  perform dynrec._hold_source(s.relation) from (values (r.items), (r.interactions)) s (relation) where s.relation is not null;
   r.text_columns := dynrec._watched_columns('text_columns', r.items, coalesce(text_columns, r.text_columns));
   r.numeric_columns := dynrec._numeric_columns(r.items, coalesce(numeric_columns, r.numeric_columns));
   r.categorical_columns := dynrec._watched_columns('categorical_columns', r.items, coalesce(categorical_columns, r.categorical_columns));
@@ -95,6 +96,7 @@ begin
   perform dynrec._check_stream(r);
   outdated := dynrec._outdated_items(r);
   if r.interactions is not null and kinds_now <> kinds_before then
+    perform dynrec._hold_interactions(r);
     execute format('select count(distinct i.user_id) from dynrec_data.interactions_all_%s() i', r.id) into users;
   end if;
   if not dry_run then

@@ -85,7 +85,7 @@ comment on function dynrec._derived_models(text) is
 
 create or replace function dynrec._read_derived(token uuid, model int)
 returns table (item_id text, content text, embedding vector, numbers double precision[], labels text[])
-language plpgsql stable security definer
+language plpgsql security definer
 set search_path from current
 set datestyle = 'ISO, YMD'
 set timezone = 'UTC'
@@ -101,7 +101,9 @@ begin
   select x.* into m from dynrec_data.model_version x where x.id = _read_derived.model;
   if ids is null then
     return;
-  elsif m.kind = 'content' then
+  end if;
+  perform dynrec._hold_sources(r) from dynrec_data.recommender r where r.id = m.recommender_id;
+  if m.kind = 'content' then
     return query execute format($query$
       select k.item_id, s.content, null::vector, null::double precision[], null::text[]
       from unnest($1) k (item_id) left join dynrec_data.source_items_%s($1) s using (item_id)

@@ -48,13 +48,14 @@ comment on function dynrec._staged_models() is 'Internal. The models that nobody
 
 create or replace function dynrec._training_interactions(model int)
 returns table (user_id text, item_id text, kind text, value double precision, occurred_at timestamptz)
-language plpgsql stable security definer
+language plpgsql security definer
 set search_path from current
 as $$
 declare
   m dynrec_data.model_version;
 begin
   select v.* into strict m from dynrec_data.model_version v where v.id = model;
+  perform dynrec._hold_interactions(r) from dynrec_data.recommender r where r.id = m.recommender_id;
   return query execute format('select i.* from dynrec_data.interactions_all_%s() i where i.occurred_at >= $1 and i.occurred_at < $2 order by i.occurred_at', m.recommender_id)
     using coalesce(m.data_from, '-infinity'), m.data_until;
 end

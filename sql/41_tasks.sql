@@ -125,12 +125,17 @@ declare
   item_ids text[];
   done bigint;
 begin
-  select x.* into t from dynrec_data.task x join dynrec_data.recommender r on r.id = x.recommender_id
-  where not r.paused and dynrec._is_runnable(x)
-  order by x.id limit 1 for update of x skip locked;
-  if not found or not dynrec._is_staying(t.recommender_id) then
-    return null;
-  end if;
+  loop
+    select x.* into t from dynrec_data.task x join dynrec_data.recommender r on r.id = x.recommender_id
+    where not r.paused and dynrec._is_runnable(x)
+    order by x.id limit 1 for update of x skip locked;
+    if not found or not dynrec._is_staying(t.recommender_id) then
+      return null;
+    end if;
+    -- if not, it is paused from now on, and the next one is another's
+    exit when dynrec._may_be_read(t.recommender_id);
+  end loop;
+  perform dynrec._hold_sources(r) from dynrec_data.recommender r where r.id = t.recommender_id and t.action <> 'retire';
   select r.name into name from dynrec_data.recommender r where r.id = t.recommender_id;
   delete from dynrec_data.task x where x.id = t.id;
   case t.action

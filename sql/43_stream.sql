@@ -331,6 +331,7 @@ begin
     continue when not dynrec._is_staying(r.id);
     -- popularity is not counted from now on until this is in the queue
     perform pg_advisory_xact_lock_shared(hashtext('dynrec.popularity'), r.id);
+    continue when not dynrec._may_be_read(r.id);
     queued := queued + dynrec._queue_streamed(r, fresh);
   end loop;
   if queued > 0 then

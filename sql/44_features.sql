@@ -226,10 +226,11 @@ comment on function dynrec._feature_reader(dynrec_data.recommender) is
 
 create or replace function dynrec._item_features(recommender_id int, item_ids text[], moment timestamptz)
 returns table (item_id text, numbers double precision[], labels text[])
-language plpgsql stable security definer
+language plpgsql security definer
 set search_path from current
 as $$
 begin
+  perform dynrec._hold_sources(r) from dynrec_data.recommender r where r.id = _item_features.recommender_id;
   return query execute format('select f.* from dynrec_data.item_features_%s($1, $2, true) f', recommender_id) using item_ids, moment;
 end
 $$;

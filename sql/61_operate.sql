@@ -9,6 +9,7 @@ declare
 begin
   perform dynrec._notify_wake();
   if item_ids is null and user_ids is null then
+    perform dynrec._hold_source(r.items);
     perform dynrec._queue_backfill(r);
     return dynrec._estimate(r.items);
   end if;

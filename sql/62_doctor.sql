@@ -236,10 +236,15 @@ as $$
   select 'server', 'info', 'max_prepared_transactions is above 0: the dispatcher polls instead of being notified', 'set it to 0 unless two-phase commit is used'
   where current_setting('max_prepared_transactions') <> '0'
   union all
-  select r.name, 'warning', format('%s belongs to %s, who can make %s, a superuser and the owner of dynrec, run code of theirs', s.relation, c.relowner::regrole, n.nspowner::regrole),
-    'let a role without superuser own dynrec, or the owner of dynrec own the table'
+  select r.name, 'error', format('%s belongs to %I, whom the owner of dynrec does not trust: nothing is captured or read', s.relation, dynrec._untrusted_owner(s.relation)),
+    format('let the owner of dynrec own the table, or select dynrec.trust_owner(%L); then select dynrec.resume(%L); select dynrec.refresh(%L)', dynrec._untrusted_owner(s.relation), r.name, r.name)
+  from dynrec_data.recommender r cross join lateral (values (r.items), (r.interactions)) s (relation) where dynrec._untrusted_owner(s.relation) is not null
+  union all
+  select r.name, 'warning', format('%s belongs to %I, who is trusted and can make %s, a superuser and the owner of dynrec, run code', s.relation, t.owner, n.nspowner::regrole),
+    format('let a role without superuser own dynrec, or the owner of dynrec own the table; then select dynrec.distrust_owner(%L)', t.owner)
   from dynrec_data.recommender r cross join lateral (values (r.items), (r.interactions)) s (relation) join pg_class c on c.oid = s.relation
-  join pg_namespace n on n.nspname = 'dynrec' join pg_roles o on o.oid = n.nspowner and o.rolsuper join pg_roles t on t.oid = c.relowner and not t.rolsuper
+  join dynrec_data.trusted_owner t on t.owner = pg_get_userbyid(c.relowner)
+  join pg_namespace n on n.nspname = 'dynrec' join pg_roles o on o.oid = n.nspowner and o.rolsuper
   union all
   select 'server', 'warning', format('role %s is missing: rights cannot be given by it', w.role), format('create role %s nologin; select dynrec._grant_rights()', w.role)
   from (values ('dynrec_reader'), ('dynrec_writer'), ('dynrec_worker'), ('dynrec_admin')) w (role) where to_regrole(w.role) is null

@@ -131,6 +131,7 @@ begin
     order by m.id
   loop
     begin
+      perform dynrec._hold_sources(due.recommender);
       update dynrec_data.model_version x set profile = dynrec._profile(due.recommender, due.version) where x.id = due.id and x.profile is not distinct from (due.version).profile;
       taken := taken + 1;
     exception

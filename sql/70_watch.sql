@@ -71,6 +71,7 @@ declare
   moment timestamptz := clock_timestamp();
   measured bigint;
 begin
+  perform dynrec._hold_sources(r);
   measured := dynrec._measure_quality(r, greatest(r.measured_at, moment - every), moment) + dynrec._measure_state(r, moment);
   -- last, as the row is locked from here on
   update dynrec_data.recommender x set measured_at = moment where x.id = r.id;

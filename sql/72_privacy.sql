@@ -119,6 +119,7 @@ begin
   -- publishes of users, rebuilds of popularity and logging of lists have ended, and none begins before we have
   perform pg_advisory_xact_lock(hashtext('dynrec.popularity'), r.id);
   perform pg_advisory_xact_lock(hashtext('dynrec.forget'), r.id);
+  perform dynrec._hold_interactions(r);
   is_first := not exists (select from dynrec_data.forgotten_user f where f.recommender_id = r.id);
   held := dynrec.export_user(recommender, key) -> 'held';
   -- a key that no user can have, such as that of a session, has lists at most

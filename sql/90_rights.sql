@@ -157,7 +157,7 @@ set search_path from current
 as $$
   select array['recommender', 'interaction_kind', 'model_version', 'model_activation', 'encoder', 'item_content', 'item_content_history', 'item_popularity',
       'item_popularity_history', 'item_transition', 'item_vector', 'item_vector_history', 'user_vector', 'user_vector_history', 'change', 'task', 'retry', 'dead_letter',
-      'forgotten_user', 'impression', 'experiment', 'experiment_arm', 'experiment_traffic', 'exposure', 'measurement', 'counter', 'code', 'stream_span', 'outbox']
+      'forgotten_user', 'impression', 'experiment', 'experiment_arm', 'experiment_traffic', 'exposure', 'measurement', 'counter', 'code', 'stream_span', 'outbox', 'trusted_owner']
     || array(select c.relname::text from pg_class c where c.relnamespace = 'dynrec_data'::regnamespace and c.relname ~ '^(item|user)_vector_\d+$' order by c.relname)
 $$;
 comment on function dynrec._readable_tables() is 'Internal. The tables of dynrec_data that reads need, with the partitions of model versions; policies say which rows.';

@@ -3,7 +3,7 @@
 from sqlalchemy import Boolean, CheckConstraint, Column, Double, ForeignKey, Identity, Integer, Table, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REGCLASS
 
-from dynrec_store.tables.base import NOW, TIME, metadata
+from dynrec_store.tables.base import CLOCK, NOW, TIME, metadata
 
 encoder = Table(
     "encoder",
@@ -80,4 +80,12 @@ interaction_kind = Table(
     Column("weight", Double, nullable=False, comment="negative: the event speaks against the item"),
     Column("half_life", Double, nullable=False, comment="seconds after which the event counts half"),
     comment="Weight and half-life of each kind of interaction.",
+)
+
+trusted_owner = Table(
+    "trusted_owner",
+    metadata,
+    Column("owner", Text, primary_key=True, comment="name of the role"),
+    Column("trusted_at", TIME, nullable=False, server_default=CLOCK),
+    comment="Roles without the rights of the owner of dynrec whose tables are read nevertheless.",
 )
