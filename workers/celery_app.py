@@ -48,6 +48,7 @@ def make_app(settings: Settings) -> Celery:
         task_queues={name: {"exchange": name, "routing_key": name} for name in QUEUES},
         task_reject_on_worker_lost=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_consumer="workers.consumer:Consumer",
         # else a thread that is done waits for an answer of the broker, which the worker reads as well
         worker_enable_prefetch_count_reduction=False,
         worker_enable_remote_control=False,

@@ -11,6 +11,7 @@ from dynrec_store.settings import Settings
 from dynrec_store.target import target_database
 from workers.background import Background, beating
 from workers.celery_app import ENCODE, QUEUES, check_broker, make_app
+from workers.consumer import outlive_messages
 from workers.context import Context
 from workers.controller import Pool, WorkerFailed
 from workers.proof import Proof
@@ -25,6 +26,7 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, concurrency: 
     ConfigurationError, or WorkerFailed if Celery ends by an error.
     """
     check_broker(settings)
+    outlive_messages()
     unknown = sorted(set(queues) - set(QUEUES))
     if unknown:
         raise ConfigurationError(f"there is no queue {unknown[0]!r}: choose from {', '.join(QUEUES)}")
