@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1024  # entities in a claim
     lease_seconds: Seconds = 60.0  # after that, others may take a claim over
+    hang_seconds: Seconds = 600.0  # a worker whose model has computed one batch for so long ends itself
     max_parallel_hints: PositiveInt = 4  # messages in flight for each recommender and kind
 
     poll_seconds: Seconds = 0.005  # pause between looks at the queue while writers are active

@@ -228,26 +228,31 @@ declare
   what text;
 begin
   for expired in
-    select l.ctid, l.recommender_id, l.kind, l.entity, l.attempts, l.change_ids, (r.options ->> 'max_attempts')::int as max_attempts
+    select l.ctid, l.recommender_id, l.kind, l.entity, l.attempts, l.change_ids, l.lane = 8 as alone,
+      l.lane = 8 and l.attempts + 1 >= (r.options ->> 'max_attempts')::int as given_up, greatest(l.deadline - l.claimed_at, interval '1 second') as length
     from dynrec_data.lease l join dynrec_data.recommender r on r.id = l.recommender_id
     -- or claimed so far in the future that the clock must have been set back
     where l.deadline < clock_timestamp() or l.claimed_at - (l.deadline - l.claimed_at) > clock_timestamp()
     order by l.recommender_id, l.kind, l.entity for update of l skip locked
   loop
     ended := ended || expired.ctid;
-    foreach what in array array['leases_expired', case when expired.attempts + 1 >= expired.max_attempts then 'dead_letters' else 'retries' end] loop
+    foreach what in array array['leases_expired', case when expired.given_up then 'dead_letters' else 'retries' end] loop
       what := format('%s %s %s', expired.recommender_id, expired.kind, what);
       counts := counts || jsonb_build_object(what, coalesce((counts ->> what)::int, 0) + 1);
     end loop;
-    if expired.attempts + 1 >= expired.max_attempts then
+    if expired.given_up then
       perform dynrec._bury(expired.recommender_id, expired.kind, expired.entity, expired.change_ids, (expired.attempts + 1)::smallint,
         'the lease expired: the worker died or hung on this entity');
     else
+      -- of many that were leased together one at most is to blame: that counts once, and shows when each is tried alone. Alone it is tried
+      -- after ever longer pauses, so that what takes down every worker for minutes, such as a full disk, is not taken for the entity's fault
       insert into dynrec_data.retry as t (recommender_id, kind, entity, attempts, not_before, error)
-      values (expired.recommender_id, expired.kind, expired.entity, expired.attempts + 1, 'infinity', 'the lease expired')
+      values (expired.recommender_id, expired.kind, expired.entity, case when expired.alone then expired.attempts + 1 else greatest(expired.attempts, 1) end,
+        case when expired.alone then clock_timestamp() + least(expired.length * power(4, greatest(expired.attempts - 1, 0)), interval '9 minutes') else 'infinity' end,
+        'the lease expired')
       on conflict on constraint retry_pkey do update set attempts = excluded.attempts, not_before = excluded.not_before;
-      if expired.attempts > 0 then
-        perform dynrec._put_back(expired.recommender_id, expired.kind, expired.entity, 8::smallint);
+      if expired.alone or expired.attempts > 0 then
+        perform dynrec._put_back(expired.recommender_id, expired.kind, expired.entity, case when expired.alone then 9 else 8 end::smallint);
       end if;
     end if;
   end loop;
@@ -260,7 +265,7 @@ begin
 end
 $$;
 comment on function dynrec._expire_leases() is
-  'Internal. Ends leases past their deadline; their changes are in the queue still. An expiry counts as an attempt; from the second on the entity is claimed alone.';
+  'Internal. Ends leases past their deadline; their changes are in the queue still. The second time the entities are claimed alone; from then on an expiry counts as an attempt.';
 
 create or replace function dynrec._is_runnable(t dynrec_data.task) returns boolean
 language sql stable

@@ -28,6 +28,7 @@ from workers.identity import identity
 from workers.meters import Meters
 from workers.recent import Recent
 from workers.turns import Turns
+from workers.watchdog import Computing
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +91,7 @@ class Context:
         self._loops: Counter[tuple[str, str]] = Counter()  # recommender, sort of work -> loops that are running
         self.turns: defaultdict[str, Turns] = defaultdict(Turns)  # encoder -> who computes with it next
         self.recent: defaultdict[str, Recent] = defaultdict(Recent)  # encoder -> what it computed last, used in turns
+        self.computing = Computing()
         self.meters = Meters()
         self._counting = threading.Lock()
         self._total = Tally()

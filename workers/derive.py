@@ -55,7 +55,9 @@ def _by_towers(context: Context, token: UUID, model: DerivedModel, rows: Sequenc
     there = [row for row in rows if row.embedding is not None]
     gone = [row.item_id for row in rows if row.embedding is None]
     with tracing.span("encode", model_version=model.model_id, items=len(there)):
-        embeddings, contexts = context.towers(model.model_id).derive(there) if there else ([], [])
+        towers = context.towers(model.model_id) if there else None
+        with context.computing.here():
+            embeddings, contexts = towers.derive(there) if towers else ([], [])
     keys = [row.item_id for row in there]
     with tracing.span("publish", model_version=model.model_id):
         context.call(models.publish_derived, token, model.model_id, keys, embeddings, contexts)
@@ -69,7 +71,8 @@ def _by_encoder(context: Context, token: UUID, model: DerivedModel, rows: Sequen
     texts = list(dict.fromkeys(row.content for row in rows if row.content is not None))
     with tracing.span("encode", encoder=encoder.name, texts=len(texts)), context.turns[encoder.name].turn():
         started = time.monotonic()
-        encoded = encode_each(encoder, texts)
+        with context.computing.here():
+            encoded = encode_each(encoder, texts)
         context.count_encoding(encoder, len(texts), encoded.calls, time.monotonic() - started)
     for row in rows:
         if row.content in encoded.errors:

@@ -54,7 +54,11 @@ class Proof:
         try:
             for encoding in self._context.call(queue.encoders_in_use) or [DEFAULT_ENCODING]:
                 encoder = self._context.encoder(encoding)
-                if encoder and (errors := encode_each(encoder, [TEXT]).errors):
+                if encoder is None:
+                    continue
+                with self._context.computing.here():
+                    errors = encode_each(encoder, [TEXT]).errors
+                if errors:
                     return errors[TEXT]
         except DynrecError as error:
             return str(error)

@@ -112,7 +112,8 @@ def _encode(context: Context, encoder: Encoder, texts: Sequence[str]) -> Encoded
             started = time.monotonic()
             known = recent.known(now)
             unknown = [text for text in now if text not in known]
-            computed = encode_each(encoder, unknown)
+            with context.computing.here():
+                computed = encode_each(encoder, unknown)
             recent.keep(computed.vectors)
             if unknown:
                 size.record(len(unknown), time.monotonic() - started)

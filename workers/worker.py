@@ -17,6 +17,7 @@ from workers.controller import Pool, WorkerFailed
 from workers.proof import Proof
 from workers.tasks import register
 from workers.tracing import configure_tracing
+from workers.watchdog import Watchdog
 
 
 def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, concurrency: int = 2) -> None:
@@ -37,6 +38,8 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, concurrency: 
         context = Context(settings, url)
         stack.callback(context.close)
         register(app, context)
+        watchdog = Watchdog(context.computing, settings.hang_seconds)
+        stack.enter_context(Background("watchdog", watchdog.watch, stop=watchdog.stop))
         if ENCODE in queues:
             proof = Proof(context)
             stack.enter_context(beating(context, proof.details))
