@@ -12,13 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
+from unittest.mock import patch
 
 from dynrec_store.logs import configure_logging
 from dynrec_store.settings import Settings, load_settings
 from dynrec_store.target import target_database
 from workers.dispatcher import run_dispatcher
+from workers.encoders import Encoder, Vectors
+from workers.encoders.hashing import HashingEncoder
 from workers.inprocess import running
 from workers.worker import run_worker
+
+HANG = "a text to hang at"
 
 
 class Nursery:
@@ -84,6 +89,15 @@ class Nursery:
         self._alive.remove(pid)
         os.kill(pid, signal.SIGKILL)
 
+    def has_ended(self, pid: int) -> bool:
+        """Whether a process has ended by itself."""
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            self._alive.discard(pid)
+            return True
+        return False
+
     def complaints(self, *, but_of: Sequence[str] = ()) -> str:
         """What the processes logged that should not happen; some loggers may complain of how they were treated."""
         lines = self.log.read_text().splitlines()
@@ -98,7 +112,31 @@ def run_both(settings: Settings) -> None:
         threading.Event().wait()
 
 
-ROLES: dict[str, Callable[[Settings], None]] = {"both": run_both, "worker": run_worker, "dispatcher": run_dispatcher}
+class Hanging(HashingEncoder):
+    """Never comes back from a text with the word."""
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        if any(HANG in text for text in texts):
+            threading.Event().wait()
+        return super().encode(texts)
+
+
+def _load_hanging(family: str, model: str, dimension: int, settings: Settings) -> Encoder:  # noqa: ARG001  as load_encoder
+    return Hanging(dimension)
+
+
+def run_hanging_worker(settings: Settings) -> None:
+    """A worker whose model may hang."""
+    with patch("workers.context.load_encoder", _load_hanging):
+        run_worker(settings)
+
+
+ROLES: dict[str, Callable[[Settings], None]] = {
+    "both": run_both,
+    "worker": run_worker,
+    "hanging worker": run_hanging_worker,
+    "dispatcher": run_dispatcher,
+}
 
 
 def _bear(role: str) -> int:

@@ -96,7 +96,7 @@ def test_leases_retries_and_dead_letters(shop: Shop) -> None:
 def test_leases_that_end_for_good_by_expiry_are_counted_too(shop: Shop) -> None:
     shop.execute("update shop.products set title = title || '!' where id <= 2")
     claim(shop.connection, "shop", "item", 2)
-    shop.execute("update dynrec_data.lease set attempts = 4, deadline = now() - interval '1 s'")
+    shop.execute("update dynrec_data.lease set attempts = 4, lane = 8, deadline = now() - interval '1 s'")
     shop.execute("select dynrec._expire_leases()")
     assert metric(shop, "leases_expired_total", **ITEM) == metric(shop, "dead_letters_total", **ITEM) == 2
     assert metric(shop, "retries_total", **ITEM) is None

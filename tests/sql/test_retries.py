@@ -166,13 +166,30 @@ def test_leases_that_expire_again_and_again(shop: Shop) -> None:
         token = taken(shop.connection, lease="-1 s")
         assert len(read(shop.connection, token)) == 1, "the second time each is tried alone"
         shop.value("select dynrec._expire_leases()")
-    shop.execute("update dynrec_data.lease set deadline = now()")
-    while claim(shop.connection, "shop", "item", lease="-1 s") is not None:
-        shop.value("select dynrec._expire_leases()")
+    assert claim(shop.connection, "shop", "item") is None, "alone, they are tried again after a pause"
+    for expiries in (2, 3, 4):
+        assert {attempts for *_, attempts in failures(shop)} == {expiries}
+        make_due(shop)
+        while claim(shop.connection, "shop", "item", lease="-1 s") is not None:
+            shop.value("select dynrec._expire_leases()")
     assert failures(shop) == [("item", str(n), "dead letter", 5) for n in (1, 2, 3)]
     assert shop.value("select dynrec.retry_failed()") == 3
     shop.drain()
     shop.assert_right()
+
+
+def test_only_what_was_leased_alone_is_given_up(shop: Shop) -> None:
+    shop.execute("select dynrec.alter_recommender('shop', options => '{\"max_attempts\": 1}')")
+    shop.execute("update shop.products set title = 'x' || id where id < 4")
+    for _ in range(2):
+        assert len(read(shop.connection, taken(shop.connection, lease="-1 s"))) == 3
+        shop.value("select dynrec._expire_leases()")
+    assert {state for _, _, state, _ in failures(shop)} == {"retrying"}
+    (poison,) = (row.item_id for row in read(shop.connection, taken(shop.connection, lease="-1 s")))
+    shop.value("select dynrec._expire_leases()")
+    assert [entity for _, entity, state, _ in failures(shop) if state == "dead letter"] == [poison]
+    shop.drain()
+    assert [entity for _, entity, *_ in failures(shop)] == [poison]
 
 
 def test_a_healthy_entity_is_not_blamed_for_old_failures(shop: Shop) -> None:
