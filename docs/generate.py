@@ -53,7 +53,7 @@ CHAPTERS = {
         "experiment_arms",
     ),
     "Watch": ("watch", "measurements", "data_drift", "index_recall", "alerts"),
-    "Privacy": ("export_user", "forget_user", "verify_forgotten"),
+    "Privacy": ("export_user", "forget_user", "verify_forgotten", "readmit_user"),
     "Operate": (
         "status",
         "freshness",

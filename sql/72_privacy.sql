@@ -43,7 +43,26 @@ end
 $$;
 comment on function dynrec.export_user(text, text) is
   'Everything that dynrec holds about a user, as JSON: held has vectors (with the sums that they are made of) and their history, with the interactions that ended a version, waiting changes, leases, retries and dead letters, fingerprints of batches, what others wait to be told, '
-  'lists shown and exposures to experiments. The interactions themselves are in the application''s table. forgotten_at: when the user was forgotten, null if not.';
+  'lists shown and exposures to experiments. The interactions themselves are in the application''s table. forgotten_at: when the user was forgotten, null if not. Fails where all that is more than 256 MB.';
+
+create or replace function dynrec._held(r dynrec_data.recommender, key text) returns jsonb
+language sql stable
+set search_path from current
+as $$
+  select jsonb_build_object(
+    'vectors', (select count(*) from dynrec_data.user_vector u join dynrec_data.model_version m on m.id = u.model_id where m.recommender_id = r.id and u.user_id = key),
+    'history', (select count(*) from dynrec_data.user_vector_history h join dynrec_data.model_version m on m.id = h.model_id where m.recommender_id = r.id and h.user_id = key),
+    'changes', (select count(*) from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'user' and c.entity = key),
+    'leases', (select count(*) from dynrec_data.lease l where l.recommender_id = r.id and l.kind = 'user' and l.entity = key),
+    'retries', (select count(*) from dynrec_data.retry t where t.recommender_id = r.id and t.kind = 'user' and t.entity = key),
+    'dead_letters', (select count(*) from dynrec_data.dead_letter d where d.recommender_id = r.id and d.kind = 'user' and d.entity = key),
+    'fingerprints', (select count(*) from dynrec_data.user_fingerprint f where f.recommender_id = r.id and f.user_id = key),
+    'outbox', (select count(*) from dynrec_data.outbox o where o.recommender_id = r.id and o.kind = 'user' and o.entity = key),
+    'impressions', (select count(*) from dynrec_data.impression i where i.recommender_id = r.id and i.user_id = key),
+    'exposures', (select count(*) from dynrec_data.exposure x join dynrec_data.experiment e on e.id = x.experiment_id where e.recommender_id = r.id and x.user_id = key))
+$$;
+comment on function dynrec._held(dynrec_data.recommender, text) is
+  'Internal. How many rows of each sort are held about a user: what export_user gives, counted, as that of millions of rows does not fit into a value.';
 
 create or replace function dynrec._take_back(r dynrec_data.recommender, key text) returns void
 language plpgsql
@@ -121,7 +140,7 @@ begin
   perform pg_advisory_xact_lock(hashtext('dynrec.forget'), r.id);
   perform dynrec._hold_interactions(r);
   is_first := not exists (select from dynrec_data.forgotten_user f where f.recommender_id = r.id);
-  held := dynrec.export_user(recommender, key) -> 'held';
+  held := dynrec._held(r, key);
   -- a key that no user can have, such as that of a session, has lists at most
   if not dynrec._is_forgotten(r, key) and dynrec._is_key(key, r.user_key_type) then
     models := dynrec._mark_models(r, key);
@@ -129,7 +148,7 @@ begin
   end if;
   perform dynrec._erase(r, key);
   receipt := jsonb_build_object('recommender', r.name, 'user_hash', encode(dynrec._user_hash(r.id, key), 'hex'), 'forgotten_at', clock_timestamp(),
-    'removed', (select jsonb_object_agg(h.key, jsonb_array_length(h.value)) from jsonb_each(held) h), 'model_versions', to_jsonb(models));
+    'removed', held, 'model_versions', to_jsonb(models));
   insert into dynrec_data.forgotten_user as f (recommender_id, user_hash, forgotten_at, digest)
   values (r.id, dynrec._user_hash(r.id, key), (receipt ->> 'forgotten_at')::timestamptz, sha256(convert_to(receipt::text, 'UTF8')))
   on conflict on constraint forgotten_user_pkey do update set forgotten_at = excluded.forgotten_at, digest = excluded.digest;
@@ -159,8 +178,45 @@ begin
   end if;
   return exists (select from dynrec_data.forgotten_user f
       where f.recommender_id = r.id and f.user_hash = dynrec._user_hash(r.id, key) and f.digest = sha256(convert_to(receipt::text, 'UTF8')))
-    and not exists (select from jsonb_each(dynrec.export_user(recommender, key) -> 'held') h where h.value <> '[]');
+    and not exists (select from jsonb_each(dynrec._held(r, key)) h where h.value <> '0');
 end
 $$;
 comment on function dynrec.verify_forgotten(text, text, jsonb) is
   'Whether a receipt is the last one that dynrec.forget_user gave for that user, unaltered, and nothing is held about the user now.';
+
+create or replace function dynrec.readmit_user(recommender text, user_id text) returns bigint
+language plpgsql security definer
+set search_path from current
+set lock_timeout = '10s'
+as $$
+declare
+  r dynrec_data.recommender := dynrec._recommender(recommender);
+  key text := dynrec._check_user(r, user_id);
+  counted bigint := 0;
+begin
+  perform pg_advisory_xact_lock(hashtext('dynrec.popularity'), r.id);
+  perform pg_advisory_xact_lock(hashtext('dynrec.forget'), r.id);
+  perform dynrec._hold_interactions(r);
+  -- who writes now was not captured, and is waited for; who writes later is captured
+  execute format('lock table %s in share mode', dynrec._qualified(r.interactions));
+  delete from dynrec_data.forgotten_user f where f.recommender_id = r.id and f.user_hash = dynrec._user_hash(r.id, key);
+  if not found then
+    perform dynrec._reject('not a user who was forgotten', user_id, 'Keys are compared as the interaction table writes them.');
+  end if;
+  if dynrec._is_key(key, r.user_key_type) then
+    execute format($query$
+      insert into dynrec_data.change (recommender_id, kind, entity, op, item_id, event_kind, value, occurred_at)
+      select %1$s, 'user', $1, 'insert', i.item_id, i.kind, i.value, i.occurred_at from dynrec_data.interactions_%1$s(array[$1]) i
+      $query$, r.id) using key;
+    get diagnostics counted = row_count;
+  end if;
+  -- where nobody else was forgotten, the code of this recommender no longer asks
+  perform dynrec._generate(r.id) where not exists (select from dynrec_data.forgotten_user f where f.recommender_id = r.id);
+  perform dynrec._notify_wake();
+  return counted;
+end
+$$;
+comment on function dynrec.readmit_user(text, text) is
+  'Takes dynrec.forget_user back for a user who comes again under the same key and agrees to it: what the user does is captured, counted and learned from again. Nothing that was deleted comes back; '
+  'interactions of the user that are still in the application''s table count as if they were new: delete those first that are not to. Returns how many these are. Earlier receipts no longer verify. '
+  'Writers to the interaction table wait for it; it waits for them at most 10 seconds.';

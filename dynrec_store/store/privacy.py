@@ -33,3 +33,11 @@ class Privacy(Calls):
             receipt=json_text("receipt", receipt),
         )
         return verified
+
+    def readmit_user(self, recommender: str, user_id: Key) -> int:
+        """Take `forget_user` back for a user who comes again; returns how many interactions count from now on.
+
+        These are the ones in the application's own table: delete those first that are not to count.
+        """
+        counted: int = self._value("readmit_user", recommender=recommender, user_id=key("user_id", user_id))
+        return counted
