@@ -256,3 +256,37 @@ def test_bad_arguments(shop: Shop) -> None:
     ):
         with pytest.raises(psycopg.errors.InvalidParameterValue, match=message):
             shop.execute(statement)
+
+
+def test_a_user_who_comes_again(shop: Shop) -> None:
+    shop.add_events(events(ALICE, 0, 6) + events(BOB, 3, 9))
+    shop.drain()
+    shop.add_events(events(ALICE, 6, 1))
+    shop.drain()
+    receipt = shop.value("select dynrec.forget_user('shop', %s)", [ALICE])
+    shop.execute("delete from shop.events where id = (select min(id) from shop.events where user_id = %s)", [ALICE])
+    shop.add_events(events(ALICE, 1, 2))
+    left = shop.value("select count(*) from shop.events where user_id = %s", [ALICE])
+    assert shop.value("select dynrec.readmit_user('shop', %s)", [ALICE]) == left
+    assert shop.value("select dynrec.verify_forgotten('shop', %s, %s)", [ALICE, Jsonb(receipt)]) is False
+    assert shop.value("select count(*) from dynrec_data.user_vector_history where user_id = %s", [ALICE]) == 0
+    shop.add_events(events(ALICE, 5, 1))
+    shop.drain()
+    shop.assert_right()
+    counted = popularity(shop)
+    shop.execute("select dynrec._rebuild_popularity(id) from dynrec_data.recommender where name = 'shop'")
+    rebuilt = popularity(shop)
+    assert counted.keys() == rebuilt.keys()
+    assert all(counted[item] == pytest.approx(rebuilt[item]) for item in rebuilt)
+    shop.execute("select dynrec.forget_user('shop', %s)", [ALICE])
+    assert mentions(shop, ALICE) == []
+
+
+def test_only_a_forgotten_user_is_readmitted(known: Shop) -> None:
+    known.execute("select dynrec.forget_user('shop', %s)", [BOB])
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"not a user who was forgotten: '{ALICE}'"):
+        known.execute("select dynrec.readmit_user('shop', %s)", [ALICE])
+    assert known.value("select dynrec.readmit_user('shop', %s)", [BOB]) == 12
+    assert "forgotten_user" not in known.value(
+        "select pg_get_functiondef('dynrec_data.interactions_1(text[])'::regprocedure)"
+    )
