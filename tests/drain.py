@@ -116,10 +116,13 @@ def drain(connection: Session, encoder: Encodes | None = None, batch_size: int =
             "select p.recommender, p.work, e.adopted "
             "from dynrec._pending_work() p, dynrec._recommender_encoder(p.recommender) e where p.work in ('item', 'user') and p.backlog > 0"
         ).fetchall()
-        if not waiting and not _bring_back_the_blameless(connection):
-            return
-        for recommender, work, adopted in waiting:
+        # of what is leased to others nothing can be claimed
+        done = [
             _drain_kind(connection, recommender, work, encoder=None if adopted else encoder, batch_size=batch_size)
+            for recommender, work, adopted in waiting
+        ]
+        if not any(done) and not _bring_back_the_blameless(connection):
+            return
     raise AssertionError(f"the queue does not empty: {connection.execute('select * from dynrec.queue').fetchall()}")
 
 
@@ -129,17 +132,19 @@ def _bring_back_the_blameless(connection: Session) -> bool:
     return connection.execute("select dynrec._release_retries()").fetchone() != (0,)
 
 
-def _drain_kind(connection: Session, recommender: str, kind: str, *, encoder: Encodes | None, batch_size: int) -> None:
-    for _ in range(ROUNDS):
+def _drain_kind(connection: Session, recommender: str, kind: str, *, encoder: Encodes | None, batch_size: int) -> bool:
+    """Do what can be claimed; whether there was something."""
+    for done in range(ROUNDS):
         token = claim(connection, recommender, kind, batch_size)
         if token is None:
-            return
+            return done > 0
         if kind == "user":
             publish_users(connection, token)
         elif encoder is None:
             _adopt(connection, token)
         else:
             publish(connection, token, read(connection, token), encoder)
+    return True
 
 
 def _adopt(connection: Session, token: str) -> None:
