@@ -148,17 +148,26 @@ as $$
 $$;
 comment on function dynrec._missing_triggers(dynrec_data.recommender) is 'Internal. Wanted triggers that are absent or disabled.';
 
+create or replace function dynrec._capture_triggers(recommender_id int) returns setof pg_trigger
+language sql stable
+set search_path from current
+as $$
+  -- by what depends on the function: there is no index of triggers by their function
+  select t.* from pg_depend d join pg_trigger t on t.oid = d.objid
+  where d.classid = 'pg_trigger'::regclass and d.refclassid = 'pg_proc'::regclass and t.tgparentid = 0
+    and d.refobjid in (to_regprocedure(format('dynrec_data.capture_items_%s()', recommender_id)),
+      to_regprocedure(format('dynrec_data.capture_interactions_%s()', recommender_id)))
+$$;
+comment on function dynrec._capture_triggers(int) is 'Internal. The triggers that call the capture functions of a recommender, on whatever table.';
+
 create or replace function dynrec._stray_triggers(r dynrec_data.recommender)
 returns table (relation regclass, trigger_name text)
 language sql stable
 set search_path from current
 as $$
   select t.tgrelid::regclass, t.tgname
-  from pg_trigger t
-  where t.tgparentid = 0
-    and t.tgfoid in (to_regprocedure(format('dynrec_data.capture_items_%s()', r.id)),
-      to_regprocedure(format('dynrec_data.capture_interactions_%s()', r.id)))
-    and not exists (select from dynrec._wanted_triggers(r) w where w.relation = t.tgrelid and w.trigger_name = t.tgname)
+  from dynrec._capture_triggers(r.id) t
+  where not exists (select from dynrec._wanted_triggers(r) w where w.relation = t.tgrelid and w.trigger_name = t.tgname)
 $$;
 comment on function dynrec._stray_triggers(dynrec_data.recommender) is
   'Internal. Triggers of a recommender on tables that are no longer part of its sources, such as detached partitions.';
@@ -196,10 +205,7 @@ declare
   present record;
 begin
   for present in
-    select t.tgrelid::regclass as relation, t.tgname from pg_trigger t
-    where t.tgparentid = 0
-      and t.tgfoid in (to_regprocedure(format('dynrec_data.capture_items_%s()', recommender_id)),
-        to_regprocedure(format('dynrec_data.capture_interactions_%s()', recommender_id)))
+    select t.tgrelid::regclass as relation, t.tgname from dynrec._capture_triggers(recommender_id) t
   loop
     execute format('drop trigger %I on %s', present.tgname, dynrec._qualified(present.relation));
   end loop;

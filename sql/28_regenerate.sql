@@ -104,10 +104,13 @@ language sql stable
 set search_path from current
 as $$
   select p.oid::regprocedure, p.ctid, p.prorettype = 'trigger'::regtype from pg_proc p
-  where p.pronamespace = 'dynrec_data'::regnamespace and (p.proname ~ format('_%s$', recommender_id) or p.proname ~ (
-    select format('_m(%s)$', string_agg(m.id::text, '|')) from dynrec_data.model_version m where m.recommender_id = _generated.recommender_id))
+  where p.pronamespace = 'dynrec_data'::regnamespace and case when recommender_id is null then p.proname ~ '_m?\d+$'
+    -- with a thousand recommenders there are twenty thousand functions to look at
+    else split_part(p.proname, '_', -1) = any (recommender_id::text
+      || array(select 'm' || m.id from dynrec_data.model_version m where m.recommender_id = _generated.recommender_id)) end
 $$;
-comment on function dynrec._generated(int) is 'Internal. The generated functions of one recommender and of its model versions, and which writing of each this is.';
+comment on function dynrec._generated(int) is
+  'Internal. The generated functions of one recommender and of its model versions (null: of all), and which writing of each this is.';
 
 create or replace function dynrec._degenerate(recommender_id int, but_triggers boolean default false) returns void
 language plpgsql
@@ -129,22 +132,23 @@ comment on function dynrec._degenerate(int, boolean) is
 create or replace function dynrec._regenerate() returns void
 language plpgsql
 set search_path from current
+-- looking into functions takes a lock on every table that they name: of a thousand recommenders more than there is room for
+set check_function_bodies = off
 as $$
 declare
   r dynrec_data.recommender;
-  known tid[];
+  known tid[] := array(select g.written from dynrec._generated(null) g);
   obsolete regprocedure;
 begin
   update dynrec_data.recommender set options = dynrec._option_defaults() || options
   where not options ?& array(select jsonb_object_keys(dynrec._option_defaults()));
   for r in select * from dynrec_data.recommender order by id loop
-    known := array(select g.written from dynrec._generated(r.id) g);
     perform dynrec._write_code(r.id);
     perform dynrec._install_triggers(r);
-    -- what the templates did not write again is an earlier version's
-    for obsolete in select g.oid from dynrec._generated(r.id) g where g.written = any (known) loop
-      execute format('drop function %s', obsolete);
-    end loop;
+  end loop;
+  -- what the templates did not write again is an earlier version's
+  for obsolete in select g.oid from dynrec._generated(null) g where g.written = any (known) loop
+    execute format('drop function %s', obsolete);
   end loop;
   perform dynrec._generate_sees_item();
   perform dynrec._grant_rights();

@@ -86,7 +86,7 @@ as $$
   select r.name, 'warning', format('mixed models: version %s answers with vectors of %s items, version %s has %s', m.model_version, m.items, c.model_version, c.items),
     format('select dynrec.refresh(%L)', r.name)
   from dynrec_data.recommender r join dynrec.model_versions m on m.model_version = r.active_model_id join dynrec.model_versions c on c.model_version = r.content_model_id
-  where m.items <> c.items
+  where r.active_model_id <> r.content_model_id and m.items <> c.items
     and not exists (select from dynrec_data.change x where x.recommender_id = r.id and x.kind in ('item', 'derived'))
     and not exists (select from dynrec_data.task t where t.recommender_id = r.id)
   union all

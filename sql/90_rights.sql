@@ -149,7 +149,7 @@ begin
   end loop;
 end
 $$;
-comment on function dynrec._grant_generated(int) is 'Internal. The generated functions of a recommender are for readers, but for those that capture and publish.';
+comment on function dynrec._grant_generated(int) is 'Internal. The generated functions of a recommender (null: of all) are for readers, but for those that capture and publish.';
 
 create or replace function dynrec._readable_tables() returns text[]
 language sql stable
@@ -162,16 +162,34 @@ as $$
 $$;
 comment on function dynrec._readable_tables() is 'Internal. The tables of dynrec_data that reads need, with the partitions of model versions; policies say which rows.';
 
+create or replace function dynrec._grant_on(privilege text, tables text[], to_role text) returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+  lacking text;
+begin
+  -- a thousand recommenders have two thousand tables here: what is right already is left alone
+  select string_agg(format('dynrec_data.%I', c.relname), ', ') into lacking from pg_class c
+  where c.relnamespace = 'dynrec_data'::regnamespace and c.relname = any (tables)
+    and not exists (select from aclexplode(c.relacl) a where a.grantee = to_regrole(to_role) and a.privilege_type = upper(privilege));
+  if lacking is not null then
+    execute format('grant %s on %s to %I', privilege, lacking, to_role);
+  end if;
+end
+$$;
+comment on function dynrec._grant_on(text, text[], text) is 'Internal. Gives a role a privilege on those of these tables on which it has not got it.';
+
 create or replace function dynrec._grant_tables() returns void
 language plpgsql
 set search_path from current
 as $$
 declare
-  readable text := (select string_agg(format('dynrec_data.%I', t), ', ') from unnest(dynrec._readable_tables()) t);
+  readable text[] := dynrec._readable_tables();
   one text;
 begin
   if to_regrole('dynrec_reader') is not null then
-    execute format('grant select on %s to dynrec_reader', readable);
+    perform dynrec._grant_on('select', readable, 'dynrec_reader');
     grant select (recommender_id, kind, entity, lane, captured_at, deadline) on dynrec_data.lease to dynrec_reader;
     grant select on dynrec_data.heartbeat to dynrec_reader;
   end if;
@@ -186,10 +204,10 @@ begin
     loop
       execute format('create policy administrator on dynrec_data.%I for select to dynrec_admin using (true)', one);
     end loop;
-    execute format('grant select on %s, dynrec_data.lease, dynrec_data.heartbeat to dynrec_admin', readable);
+    perform dynrec._grant_on('select', readable || '{lease,heartbeat}'::text[], 'dynrec_admin');
   end if;
   if to_regrole('dynrec_worker') is not null and current_setting('server_version_num')::int >= 170000 then
-    execute format('grant maintain on %s to dynrec_worker', (select string_agg(format('dynrec_data.%I', t), ', ') from unnest(dynrec._readable_tables()) t where t ~ '^item_vector(_\d+)?$'));
+    perform dynrec._grant_on('maintain', array(select t from unnest(readable) t where t ~ '^item_vector(_\d+)?$'), 'dynrec_worker');
   end if;
 end
 $$;
@@ -217,7 +235,7 @@ begin
   perform dynrec._secure_partitions(m.id) from dynrec_data.model_version m where to_regclass(format('dynrec_data.item_vector_%s', m.id)) is not null;
   perform dynrec._grant_tables();
   perform dynrec._grant_functions();
-  perform dynrec._grant_generated(r.id) from dynrec_data.recommender r;
+  perform dynrec._grant_generated(null);
 end
 $$;
 comment on function dynrec._grant_rights() is
