@@ -33,6 +33,13 @@ from dynrec_store.schema import CONTEXT_OPTIONS, DATA_SCHEMA
 LOCK_TIMEOUT = "800ms"
 ATTEMPTS = 6  # to get all locks; in between, after 0.5, 1, 2, 4 and 5 seconds, the application goes on
 
+# Locks that a migration takes, counted in pg_locks: some hundred, and for each recommender; many where policies, rights
+# and all of its functions are new to it.
+LOCKS = 1000
+LOCKS_EACH = 4
+LOCKS_EACH_BEFORE_RIGHTS = 32
+RIGHTS = "0009"  # the revision from which on they are there
+
 SCHEMA_COMMENT: LiteralString = (
     "comment on schema dynrec_data is 'Private tables of dynrec_store. Use the functions and views of schema dynrec.'"
 )
@@ -75,8 +82,10 @@ def _upgrade(url: str, folder: Path) -> tuple[State, State]:
         if before.revision is None and _missing(cursor, DATA_SCHEMA):
             cursor.execute("create schema dynrec_data")
             cursor.execute(SCHEMA_COMMENT)
-        elif before.revision not in (None, before.head):
-            _hold_readers(cursor)
+        elif before.revision is not None:
+            _check_room_for_locks(cursor, before.revision)
+            if before.revision != before.head:
+                _hold_readers(cursor)
         command.upgrade(_config(connection), "head")
         code.apply(cursor, folder, vector_schema)
         return before, _state(connection, cursor, folder, vector_schema)
@@ -183,6 +192,26 @@ def _refuse_extension(cursor: psycopg.Cursor[Any], instead: str) -> None:
     if row is not None:
         raise MigrationError(
             f"this database has dynrec by create extension, version {row[0]}, and not by dynrec migrate: {instead}"
+        )
+
+
+def _check_room_for_locks(cursor: psycopg.Cursor[Any], revision: str) -> None:
+    """Refuse what would use up the server's room for locks: other sessions would fail for want of them, too."""
+    row = cursor.execute(
+        """
+        select (select count(*) from dynrec_data.recommender), current_setting('max_locks_per_transaction')::int,
+            current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int
+        """
+    ).fetchone()
+    assert row is not None  # noqa: S101  of one row
+    recommenders, each, transactions = row
+    needed = LOCKS + recommenders * (LOCKS_EACH_BEFORE_RIGHTS if revision < RIGHTS else LOCKS_EACH)
+    if needed > each * transactions:
+        raise MigrationError(
+            f"migrating {recommenders} recommenders takes about {needed} locks, and this server has room for "
+            f"{each * transactions}. Nothing was changed. Have a superuser run 'alter system set "
+            f"max_locks_per_transaction = {needed // transactions + 1}' and restart the server, then migrate again; "
+            "afterwards the setting can be reset"
         )
 
 
