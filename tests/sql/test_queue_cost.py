@@ -1,4 +1,4 @@
-"""What a look at the queue, a claim and the audience of an item read grows with what waits, not with its square.
+"""What a look at the queue, a claim, a publish and the audience of an item read grows with what waits, not with its square.
 
 The planner is told that the tables are empty, as it often believes, for they are empty again and again.
 """
@@ -11,7 +11,8 @@ from tests.sql.shop import Shop
 
 USERS = 500
 CHANGES = 20_000  # of few users: most are of leased ones
-PER_ROW = 2  # buffers for a change, at most
+PER_ROW = 2  # buffers for a change that is looked at, at most
+PER_USE = 10  # the same for one that is used up
 FULL: LiteralString = (
     "insert into shop.events (user_id, item_id) select 'u' || i %% %s, 1 + i %% 12 from generate_series(1, %s) i"
 )
@@ -58,3 +59,9 @@ def test_the_audience_of_items(storm: Shop) -> None:
         from dynrec_data.recommender r"""
     assert buffers(storm, statement) < PER_ROW * CHANGES
     assert storm.value("select count(*) from dynrec_data.change where op = 'refresh'") == USERS
+
+
+def test_publishing_users(storm: Shop) -> None:
+    token = storm.value("select dynrec._claim('shop', 'user', 1000, '1 hour')")
+    assert buffers(storm, f"select dynrec._publish_users('{token}')") < PER_USE * CHANGES / 2
+    assert storm.value("select count(*) from dynrec_data.change") == CHANGES / 2
