@@ -4,12 +4,10 @@ import os
 import socket
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
-from enum import IntEnum
 from typing import Protocol
 
 import structlog
@@ -25,6 +23,7 @@ from workers.device_memory import device_memory
 from workers.encoders import Encoder, load_encoder
 from workers.exceptions import EncoderError
 from workers.identity import identity
+from workers.loops import Loops
 from workers.meters import Meters
 from workers.recent import Recent
 from workers.turns import Turns
@@ -36,18 +35,6 @@ LOAD_AGAIN = 10.0  # seconds before a model that could not be loaded is tried ag
 LEASE_FRACTION = 0.1  # of a lease's time may pass in computing a batch
 BATCH_SECONDS = 1.0  # that a batch may keep its thread from others
 TURN_SECONDS = 0.3  # that a loop computes before others have their turn
-
-
-class Loop(IntEnum):
-    """What a loop over one sort of work of a recommender does, by how many were running before it.
-
-    So few, that no recommender takes all the threads of a process from the others.
-    """
-
-    FIRST = 0  # everything
-    SECOND = 1  # the same: while one encodes, the other publishes and claims
-    LIVE = 2  # changes only, so that they overtake a backfill which keeps the others busy
-    SUPERFLUOUS = 3  # nothing
 
 
 @dataclass(frozen=True)
@@ -88,7 +75,7 @@ class Context:
         self._towers: dict[int, Towers] = {}  # model version -> its towers
         self._unavailable: dict[tuple[str, str, int], tuple[EncoderError, float]] = {}
         self._sizes: dict[str, BatchSize] = {}
-        self._loops: Counter[tuple[str, str]] = Counter()  # recommender, sort of work -> loops that are running
+        self.loops = Loops()
         self.turns: defaultdict[str, Turns] = defaultdict(Turns)  # encoder -> who computes with it next
         self.recent: defaultdict[str, Recent] = defaultdict(Recent)  # encoder -> what it computed last, used in turns
         self.computing = Computing()
@@ -143,19 +130,6 @@ class Context:
 
     def _size(self, purpose: str, seconds: float) -> BatchSize:
         return self._sizes.setdefault(purpose, BatchSize(self.settings.batch_size, seconds))
-
-    @contextmanager
-    def loop(self, recommender: str, work: str) -> Iterator[Loop]:
-        """The part that another loop over a sort of work of a recommender has to play in this process."""
-        key = (recommender, work)
-        with self._counting:
-            part = Loop(min(self._loops[key], Loop.SUPERFLUOUS))
-            self._loops[key] += 1
-        try:
-            yield part
-        finally:
-            with self._counting:
-                self._loops[key] -= 1
 
     def count(self, tally: Tally) -> None:
         """Add to what this process has done."""

@@ -46,6 +46,7 @@ def work_through(
             bound_contextvars(recommender=recommender, kind=kind, lease=str(batch.token)),
             tracing.batch(began, recommender=recommender, kind=kind, lease=str(batch.token), entities=batch.entities),
         ):
+            context.loops.claimed(recommender, kind, backfill=batch.backfill_ages is not None)
             claimed_at = time.monotonic()
             try:
                 done = recompute(batch.token)

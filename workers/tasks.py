@@ -18,7 +18,8 @@ from workers.celery_app import (
     TRAIN_MODEL,
     send_hint,
 )
-from workers.context import Context, Loop, Tally
+from workers.context import Context, Tally
+from workers.loops import Loop
 
 log = structlog.get_logger(__name__)
 
@@ -35,25 +36,25 @@ def register(app: Celery, context: Context) -> None:
     work = partial(_work, app, context)
 
     def recompute_items(recommender: str) -> None:
-        work(RECOMPUTE_ITEMS, recompute.recompute_items, recommender)
+        work("item", RECOMPUTE_ITEMS, recompute.recompute_items, recommender)
         # what the other models make of it, without waiting for a hint
-        work(RECOMPUTE_DERIVED, derive.recompute_derived, recommender)
+        work("derived", RECOMPUTE_DERIVED, derive.recompute_derived, recommender)
 
     def recompute_derived(recommender: str) -> None:
-        work(RECOMPUTE_DERIVED, derive.recompute_derived, recommender)
+        work("derived", RECOMPUTE_DERIVED, derive.recompute_derived, recommender)
 
     def recompute_users(recommender: str) -> None:
-        work(RECOMPUTE_USERS, recompute.recompute_users, recommender)
+        work("user", RECOMPUTE_USERS, recompute.recompute_users, recommender)
 
     def run_tasks() -> None:
         # one thread at most is held up by a long statement, and another by an index
-        with context.loop("", "tasks") as part:
-            more = part is Loop.FIRST and maintenance.run_tasks(context)
+        with context.loops.another("", "tasks") as part:
+            more = part is Loop.EVERYTHING and maintenance.run_tasks(context)
         if more:
             _send_again(app, RUN_TASKS)
             return
-        with context.loop("", "indexes") as part:
-            if part is Loop.FIRST and not context.stopping.is_set():
+        with context.loops.another("", "indexes") as part:
+            if part is Loop.EVERYTHING and not context.stopping.is_set():
                 context.call(maintenance.build_indexes)
 
     def maintain() -> None:
@@ -75,10 +76,13 @@ def register(app: Celery, context: Context) -> None:
         app.task(function, name=name, shared=False)
 
 
-def _work(app: Celery, context: Context, task: str, recompute_some: Recompute, recommender: str) -> None:
+def _work(app: Celery, context: Context, kind: str, task: str, recompute_some: Recompute, recommender: str) -> None:
     try:
-        with context.loop(recommender, task) as part, tracing.received(app.current_task.request.get(tracing.HEADER)):
-            if part is Loop.SUPERFLUOUS:
+        with (
+            context.loops.another(recommender, kind) as part,
+            tracing.received(app.current_task.request.get(tracing.HEADER)),
+        ):
+            if part is Loop.NOTHING:
                 return
             _, more = recompute_some(context, recommender, live_only=part is Loop.LIVE)
     except UnknownNameError as error:  # dropped since the hint was sent
