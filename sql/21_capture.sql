@@ -34,6 +34,14 @@ begin
     select {id}, a.action from (values (1, 'scan_items'), (2, 'scan_users')) a (position, action)
     where a.action = 'scan_items' or {has_interactions} order by a.position;
   end if;
+  if not found and not {trusted} then
+    -- what may not be looked at now is looked for when it may
+    insert into dynrec_data.task (recommender_id, action)
+    select {id}, a.action from (values (1, 'scan_items'), (2, 'scan_users')) a (position, action)
+    where (a.action = 'scan_items' or {has_interactions})
+      and not exists (select from dynrec_data.task t where t.recommender_id = {id} and t.action = a.action)
+    order by a.position;
+  end if;
   if found and not pg_try_advisory_xact_lock_shared({wake_key}) then
     perform pg_notify('dynrec_wake', {item_hint});
   end if;
@@ -77,6 +85,12 @@ begin
     where {trusted} and d.entity is not null and d.item_id is not null and isfinite(d.occurred_at) and {known_entity};
   else
     insert into dynrec_data.task (recommender_id, action) values ({id}, 'scan_users'), ({id}, 'popularity');
+  end if;
+  if not found and not {trusted} then
+    -- what may not be looked at now is looked for when it may
+    insert into dynrec_data.task (recommender_id, action)
+    select {id}, a from unnest(array['scan_users', 'popularity']) a
+    where not exists (select from dynrec_data.task t where t.recommender_id = {id} and t.action = a);
   end if;
   if found and not pg_try_advisory_xact_lock_shared({wake_key}) then
     perform pg_notify('dynrec_wake', {user_hint});

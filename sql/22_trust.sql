@@ -123,7 +123,7 @@ end
 $$;
 comment on function dynrec.trust_owner(text) is
   'Lets dynrec read tables of a role that has not the rights of the owner of dynrec anyway. Whoever owns a table can make those who read it run code, so that '
-  'this gives the role all rights of that owner: of a superuser, if it is one. Only the owner of dynrec may call it. A recommender that was paused for it goes on after dynrec.resume.';
+  'this gives the role all rights of that owner: of a superuser, if it is one. Only the owner of dynrec may call it. A recommender that was paused for it goes on after dynrec.resume, and finds what has changed.';
 
 create or replace function dynrec.distrust_owner(owner text) returns void
 language plpgsql
@@ -138,4 +138,4 @@ begin
 end
 $$;
 comment on function dynrec.distrust_owner(text) is
-  'Takes dynrec.trust_owner back: recommenders over tables of that role are paused when a worker next looks at them, and capture nothing. Only the owner of dynrec may call it.';
+  'Takes dynrec.trust_owner back: recommenders over tables of that role are paused when a worker next looks at them; what changes meanwhile is looked for when the role is trusted again. Only the owner of dynrec may call it.';

@@ -236,7 +236,7 @@ as $$
   select 'server', 'info', 'max_prepared_transactions is above 0: the dispatcher polls instead of being notified', 'set it to 0 unless two-phase commit is used'
   where current_setting('max_prepared_transactions') <> '0'
   union all
-  select r.name, 'error', format('%s belongs to %I, whom the owner of dynrec does not trust: nothing is captured or read', s.relation, dynrec._untrusted_owner(s.relation)),
+  select r.name, 'error', format('%s belongs to %I, whom the owner of dynrec does not trust: nothing is read, and changes are looked for when it is', s.relation, dynrec._untrusted_owner(s.relation)),
     format('let the owner of dynrec own the table, or select dynrec.trust_owner(%L); then select dynrec.resume(%L); select dynrec.refresh(%L)', dynrec._untrusted_owner(s.relation), r.name, r.name)
   from dynrec_data.recommender r cross join lateral (values (r.items), (r.interactions)) s (relation) where dynrec._untrusted_owner(s.relation) is not null
   union all

@@ -202,10 +202,12 @@ def test_a_recommender_is_paused_and_goes_on_when_its_owner_is_trusted(market: M
         "select finding from dynrec.doctor() where subject = 'more' and severity = 'error'"
     ).fetchall()
     assert found == [
-        (f"market.more belongs to {OWNER}, whom the owner of dynrec does not trust: nothing is captured or read",)
+        (
+            f"market.more belongs to {OWNER}, whom the owner of dynrec does not trust: nothing is read, and changes are looked for when it is",
+        )
     ]
     connection.execute("select dynrec.trust_owner(%s)", [OWNER])
-    connection.execute("select dynrec.resume('more'); select dynrec.refresh('more')")
+    connection.execute("select dynrec.resume('more')")
     drain(connection)
     held = "select item_id from dynrec_data.item_content join dynrec_data.recommender r on r.id = recommender_id where r.name = 'more'"
     assert connection.execute(held).fetchall() == [("1",)]
@@ -214,8 +216,13 @@ def test_a_recommender_is_paused_and_goes_on_when_its_owner_is_trusted(market: M
     assert connection.execute(f"{held} order by 1".encode()).fetchall() == [("1",), ("2",)]
     connection.execute("select dynrec.distrust_owner(%s)", [OWNER])
     connection.execute("insert into market.more values ('3', 'not captured')")
+    connection.execute("select dynrec.trust_owner(%s)", [OWNER])
     drain(connection)
-    assert len(connection.execute(held).fetchall()) == 2
+    assert connection.execute(f"{held} order by 1".encode()).fetchall() == [("1",), ("2",), ("3",)]
+    connection.execute("select dynrec.distrust_owner(%s)", [OWNER])
+    connection.execute("insert into market.more values ('4', 'not captured')")
+    drain(connection)
+    assert len(connection.execute(held).fetchall()) == 3
 
 
 def test_who_may_act_as_the_owner_needs_no_trust(market: Market) -> None:
