@@ -151,7 +151,7 @@ language sql immutable
 set search_path from current
 as $$
   -- triggers outlive schema dynrec while a database is migrated: nothing of it is named here
-  select format('(select pg_has_role(c.relowner, current_user, ''member'') or exists (select from dynrec_data.trusted_owner t where t.owner = pg_get_userbyid(c.relowner)) from pg_class c where c.oid = %s)',
+  select format('exists (select from pg_class c where c.oid = %s and (pg_has_role(c.relowner, current_user, ''member'') or exists (select from dynrec_data.trusted_owner t where t.owner = pg_get_userbyid(c.relowner))))',
     relation)
 $$;
 comment on function dynrec._trusted(text) is

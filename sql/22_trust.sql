@@ -116,7 +116,7 @@ set search_path from current
 as $$
 begin
   if to_regrole(quote_ident(owner)) is null then
-    perform dynrec._reject('no such role', owner, 'Name the role that owns the tables.');
+    perform dynrec._reject('owner: no such role', owner, 'Name the role that owns the tables.');
   end if;
   insert into dynrec_data.trusted_owner (owner) values (trust_owner.owner) on conflict do nothing;
 end
@@ -132,7 +132,7 @@ as $$
 begin
   delete from dynrec_data.trusted_owner t where t.owner = distrust_owner.owner;
   if not found then
-    perform dynrec._reject('not among the trusted owners', owner, coalesce('There are: '
+    perform dynrec._reject('owner: not among the trusted ones', owner, coalesce('There are: '
       || (select string_agg(quote_literal(t.owner), ', ' order by t.owner) from dynrec_data.trusted_owner t) || '.', 'There are none.'));
   end if;
 end

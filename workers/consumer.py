@@ -5,12 +5,11 @@ worth a process: what it should have said is in the database.
 """
 
 from collections.abc import Callable
-from queue import Empty
 from typing import Any
 
 import structlog
 from celery.worker.consumer import Consumer as CeleryConsumer
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import TRANSPORT_ALIASES
 
 log = structlog.get_logger(__name__)
 
@@ -27,54 +26,19 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # celery has no types
                 _check_hint(message.payload)
                 handle(message)
             except Exception as error:  # noqa: BLE001  of as many kinds as there are ways to be wrong
-                _refuse(error, self.connection_errors)
+                refuse(error, self.connection_errors)
                 message.reject_log_error(log, self.connection_errors)
 
         return handle_any
 
 
-class _Outliving:
-    """Of a channel: what is not a message is dropped as it comes out of Redis."""
-
-    connection_errors: tuple[type[Exception], ...]
-
-    def _brpop_read(self, **options: object) -> object:
-        try:
-            return super()._brpop_read(**options)  # type: ignore[misc]  # a channel's
-        except Empty:
-            raise
-        except Exception as error:  # noqa: BLE001  of as many kinds as there are ways to be wrong
-            _refuse(error, self.connection_errors)
-            return True
-
-
-class Channel(_Outliving, redis.Channel):
-    """Of a Redis."""
-
-
-class Transport(redis.Transport):
-    """What the scheme redis stands for."""
-
-    Channel = Channel
-
-
-class SentinelChannel(_Outliving, redis.SentinelChannel):
-    """Of a Redis behind sentinels."""
-
-
-class SentinelTransport(redis.SentinelTransport):
-    """What the scheme sentinel stands for."""
-
-    Channel = SentinelChannel
-
-
 def outlive_messages() -> None:
-    """Have these transports taken for Redis, by the schemes that Kombu knows; the rest of it looks at the scheme."""
+    """Have transports that outlive what is no message taken for Redis, by the schemes that Kombu knows and looks at."""
     for scheme, transport in TRANSPORT_ALIASES.items():
         if transport == "kombu.transport.redis:Transport":
-            TRANSPORT_ALIASES[scheme] = "workers.consumer:Transport"
+            TRANSPORT_ALIASES[scheme] = "workers.redis_transport:Transport"
         elif transport == "kombu.transport.redis:SentinelTransport":
-            TRANSPORT_ALIASES[scheme] = "workers.consumer:SentinelTransport"
+            TRANSPORT_ALIASES[scheme] = "workers.redis_transport:SentinelTransport"
 
 
 def _check_hint(payload: object) -> None:
@@ -89,7 +53,7 @@ def _check_hint(payload: object) -> None:
     raise ValueError("not a hint")
 
 
-def _refuse(error: Exception, connection_errors: tuple[type[Exception], ...]) -> None:
+def refuse(error: Exception, connection_errors: tuple[type[Exception], ...]) -> None:
     """Say why a message is refused; raises the error again if it is the connection's."""
     # that a header is missing is a KeyError, which Kombu takes for a broken connection
     if isinstance(error, connection_errors) and not isinstance(error, LookupError):

@@ -55,7 +55,8 @@ NAMES = {
         "evaluate, learned, parallel",
     ],
     "load": [
-        "load, writing",
+        "load, writing, workers pausing",
+        "load, writing, workers working",
         "load, working off",
         "load, freshness of the other recommender",
         "load, freshness of a change amid the storm",

@@ -92,6 +92,12 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Redis | R
         yield running
 
 
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    with Redis(tmp_path) as running:
+        yield running
+
+
 @pytest.fixture(params=["memory", "redis"])
 def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
     """None: dispatcher and worker share a process; or a broker between processes of their own."""

@@ -161,6 +161,7 @@ def open_both(connection: Session) -> dict[str, Market]:
         connection.execute(f"create role {tenant}; grant dynrec_writer to {tenant}".encode())
         for thing in ("schema market", "table market.products", "table market.events"):
             connection.execute(of(market, f"alter {thing} owner to {tenant}"))
+        connection.execute("select dynrec.trust_owner(%s)", [tenant])
     return made
 
 

@@ -245,5 +245,5 @@ def test_trust_is_the_owners_to_give(market: Market) -> None:
         connection.execute("reset role")
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="no such role: 'nobody'"):
         connection.execute("select dynrec.trust_owner('nobody')")
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match="not among the trusted owners"):
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="not among the trusted ones"):
         connection.execute("select dynrec.distrust_owner(%s)", [OWNER])
