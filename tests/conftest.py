@@ -25,6 +25,10 @@ SETTINGS = {
     "shared_buffers": "128MB",
     "max_connections": "200",
     "wal_level": "logical",
+    # a database is made of 13 MB of log
+    "wal_buffers": "32MB",
+    "wal_init_zero": "off",
+    "wal_recycle": "off",
 }
 
 MakeDatabase = Callable[..., str]
@@ -84,14 +88,21 @@ def make_database(server: EmbeddedPostgres) -> Iterator[MakeDatabase]:
 
 @pytest.fixture(scope="session")
 def drop_database(server: EmbeddedPostgres) -> Iterator[Callable[[str], None]]:
-    """Drop a database by its URL, whoever is connected."""
+    """Drop a database by its URL, whoever is connected: when the next one is, as connections take a moment to end."""
+    given_up: list[str] = []
     with psycopg.connect(server.url, autocommit=True) as connection:
 
+        def drop_given_up() -> None:
+            while given_up:
+                name = sql.Identifier(given_up.pop())
+                connection.execute(sql.SQL("drop database if exists {} with (force)").format(name))
+
         def drop(url: str) -> None:
-            name = url.rpartition("/")[2]
-            connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+            drop_given_up()
+            given_up.append(url.rpartition("/")[2])
 
         yield drop
+        drop_given_up()
 
 
 @pytest.fixture(scope="session")

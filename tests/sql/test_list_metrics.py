@@ -25,6 +25,8 @@ from tests.sql.metrics import KS, Case, cases, close, evaluated
 
 migrated, reader = metrics.migrated, metrics.reader
 
+pytestmark = pytest.mark.xdist_group("ranx")  # which one process compiles
+
 RANX = {
     "precision_at_k": "precision",
     "recall_at_k": "recall",
