@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Targets: light (dispatcher, migrate, metrics: no torch), worker (with the default model), demo, flower.
+# Targets: light (dispatcher, migrate, stream, metrics, publish: no torch), worker (with the default model), demo, flower.
 # Libraries and code are layers of their own: a new version of the code ships a few hundred kilobytes.
 
 FROM python:3.11.14-slim-bookworm AS base
@@ -13,7 +13,7 @@ RUN python -m venv --without-pip /opt/venv && mkdir sql migrations workers dynre
  && touch README.md && echo '__version__ = "0"' > dynrec_store/__init__.py
 COPY pyproject.toml constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/venv install --constraint constraints.txt '.[dispatcher,metrics,tracing]' \
+    pip --python /opt/venv install --constraint constraints.txt '.[dispatcher,kafka,metrics,tracing]' \
  && pip --python /opt/venv uninstall --yes dynrec-store
 
 FROM libraries AS worker-libraries

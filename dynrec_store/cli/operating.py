@@ -68,11 +68,11 @@ def doctor(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: Da
 
 
 def health(
-    role: Annotated[Literal["dispatcher", "worker", "stream"], typer.Argument(help="Which process of this machine.")],
+    role: Annotated[Literal["dispatcher", "worker", "stream", "publisher"], typer.Argument(help="Which process of this machine.")],
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Say whether the dispatcher, worker or stream of this machine, or container, is alive. Exit status 1 if not.
+    """Say whether the dispatcher, worker, stream or publisher of this machine, or container, is alive. Exit status 1 if not.
 
     A worker of the queue encode has to be able to encode.
     """
