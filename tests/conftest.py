@@ -88,21 +88,29 @@ def make_database(server: EmbeddedPostgres) -> Iterator[MakeDatabase]:
 
 @pytest.fixture(scope="session")
 def drop_database(server: EmbeddedPostgres) -> Iterator[Callable[[str], None]]:
-    """Drop a database by its URL, whoever is connected: when the next one is, as connections take a moment to end."""
-    given_up: list[str] = []
+    """Drop a database by its URL, whoever is connected."""
     with psycopg.connect(server.url, autocommit=True) as connection:
 
-        def drop_given_up() -> None:
-            while given_up:
-                name = sql.Identifier(given_up.pop())
-                connection.execute(sql.SQL("drop database if exists {} with (force)").format(name))
-
         def drop(url: str) -> None:
-            drop_given_up()
-            given_up.append(url.rpartition("/")[2])
+            name = url.rpartition("/")[2]
+            connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
         yield drop
-        drop_given_up()
+
+
+@pytest.fixture(scope="session")
+def give_up_database(drop_database: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """Drop a database when the next one is given up: its connections take a moment to end, and the server waits."""
+    given_up: list[str] = []
+
+    def give_up(url: str) -> None:
+        while given_up:
+            drop_database(given_up.pop())
+        given_up.append(url)
+
+    yield give_up
+    for url in given_up:
+        drop_database(url)
 
 
 @pytest.fixture(scope="session")
@@ -124,29 +132,29 @@ def template_vector_elsewhere(make_database: MakeDatabase) -> str:
 
 
 @pytest.fixture
-def database_url(make_database: MakeDatabase, drop_database: Callable[[str], None], template: str) -> Iterator[str]:
+def database_url(make_database: MakeDatabase, give_up_database: Callable[[str], None], template: str) -> Iterator[str]:
     """A migrated database of this test's own."""
     url = make_database(template)
     yield url
-    drop_database(url)
+    give_up_database(url)
 
 
 @pytest.fixture
-def empty_database_url(make_database: MakeDatabase, drop_database: Callable[[str], None]) -> Iterator[str]:
+def empty_database_url(make_database: MakeDatabase, give_up_database: Callable[[str], None]) -> Iterator[str]:
     """A database of this test's own with nothing in it."""
     url = make_database()
     yield url
-    drop_database(url)
+    give_up_database(url)
 
 
 @pytest.fixture
 def vector_elsewhere_url(
-    make_database: MakeDatabase, drop_database: Callable[[str], None], template_vector_elsewhere: str
+    make_database: MakeDatabase, give_up_database: Callable[[str], None], template_vector_elsewhere: str
 ) -> Iterator[str]:
     """A migrated database of this test's own whose pgvector lives in schema extensions."""
     url = make_database(template_vector_elsewhere)
     yield url
-    drop_database(url)
+    give_up_database(url)
 
 
 @pytest.fixture

@@ -68,7 +68,9 @@ def doctor(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: Da
 
 
 def health(
-    role: Annotated[Literal["dispatcher", "worker", "stream", "publisher"], typer.Argument(help="Which process of this machine.")],
+    role: Annotated[
+        Literal["dispatcher", "worker", "stream", "publisher"], typer.Argument(help="Which process of this machine.")
+    ],
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:

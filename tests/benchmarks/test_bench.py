@@ -101,14 +101,14 @@ def test_table_names_ratio_and_target() -> None:
 
 @pytest.mark.slow
 def test_scale_measures_each_catalogue() -> None:
-    arguments = ["scale", "--items=1000", "--items=2000", "--dimension=8", "--memory=1MB", "--json"]
+    arguments = ["scale", "--items=2000", "--items=3000", "--dimension=8", "--memory=1MB", "--json"]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     measures = [json.loads(line) for line in done.stdout.splitlines()]
-    by_size = {size: {m["name"]: m for m in measures if m["items"] == size} for size in (1000, 2000)}
-    assert list(by_size[1000]) == list(by_size[2000])
+    by_size = {size: {m["name"]: m for m in measures if m["items"] == size} for size in (2000, 3000)}
+    assert list(by_size[2000]) == list(by_size[3000])
     assert all(math.isfinite(m["value"]) and m["value"] > 0 for m in measures)
-    assert by_size[1000]["vector of an item"]["value"] > 4 * 8
-    assert by_size[1000]["index, in memory while built"]["unit"] == "bytes/item"
+    assert by_size[2000]["vector of an item"]["value"] > 4 * 8
+    assert by_size[2000]["index, in memory while built"]["unit"] == "bytes/item"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime
 
 from dynrec_store.exceptions import ConfigurationError
+from workers.context import process_prefix
 from workers.demo.grocery import read_grocery
 from workers.demo.shop import create_shop
 from workers.demo.stage import Stage, advance, duration
@@ -30,12 +31,20 @@ def introduce(stage: Stage, seconds: float) -> None:
 
 
 def clear_away(stage: Stage) -> None:
-    """Remove the recommender of an earlier run; ConfigurationError if that is still running."""
+    """Remove the recommender and the processes of an earlier run; ConfigurationError if that is still running."""
     [free] = stage.ask("select pg_try_advisory_lock(hashtext('dynrec demo'), 0) as yes")
     if not free["yes"]:
         raise ConfigurationError("a demo is running already: use it, or end it with ctrl-c in its terminal")
     if stage.ask("select true as yes from dynrec.status where recommender = 'shop'"):
         stage.ask("select dynrec.drop_recommender('shop')")
+    # of an earlier run on this machine, which may have been killed: nobody is to look for its processes
+    stage.ask(
+        """
+        with gone as (delete from dynrec_data.heartbeat where process like %(own)s returning 1)
+        select count(*) from gone
+        """,
+        own=process_prefix("%"),
+    )
 
 
 def open_shop(stage: Stage, households: int | None) -> None:
