@@ -74,7 +74,7 @@ def health(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Say whether the dispatcher, worker, stream or publisher of this machine, or container, is alive. Exit status 1 if not.
+    """Say whether such a process of this machine, or container, is alive. Exit status 1 if not.
 
     A worker of the queue encode has to be able to encode.
     """
