@@ -43,7 +43,7 @@ def clear_away(stage: Stage) -> None:
         with gone as (delete from dynrec_data.heartbeat where process like %(own)s returning 1)
         select count(*) from gone
         """,
-        own=process_prefix("%"),
+        own=process_prefix("%") + "%",
     )
 
 
