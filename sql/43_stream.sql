@@ -331,7 +331,12 @@ begin
     continue when not dynrec._is_staying(r.id);
     -- popularity is not counted from now on until this is in the queue
     perform pg_advisory_xact_lock_shared(hashtext('dynrec.popularity'), r.id);
-    continue when not dynrec._may_be_read(r.id);
+    if not dynrec._may_be_read(r.id) then
+      -- what may not be looked at now is looked for when it may
+      perform dynrec._queue_backfill(r)
+      where not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action = 'scan_items');
+      continue;
+    end if;
     queued := queued + dynrec._queue_streamed(r, fresh);
   end loop;
   if queued > 0 then

@@ -37,7 +37,7 @@ def recompute_derived(context: Context, recommender: str, *, live_only: bool = F
         size.record(len(entities), time.monotonic() - started)
         return done
 
-    return work_through(context, recommender, "derived", claim, recompute)
+    return work_through(context, recommender, "derived", claim, recompute, live_only=live_only)
 
 
 def _derive(context: Context, token: UUID, model: DerivedModel) -> Tally:

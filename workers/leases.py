@@ -29,8 +29,10 @@ def work_through(
     kind: Kind,
     claim: Callable[[], Claim | None],
     recompute: Callable[[UUID], Tally],
+    *,
+    live_only: bool,
 ) -> tuple[Tally, bool]:
-    """Claim batches and recompute them until nothing is left or the time is up.
+    """Claim batches and recompute them until nothing is left or the time is up. `live_only`: `claim` is.
 
     Returns what was done and whether more may wait. A fault that is not of the rows (model, device, disk, a
     dropped column) gives the batch back uncharged and ends the loop; when the connection is lost for good the
@@ -46,7 +48,8 @@ def work_through(
             bound_contextvars(recommender=recommender, kind=kind, lease=str(batch.token)),
             tracing.batch(began, recommender=recommender, kind=kind, lease=str(batch.token), entities=batch.entities),
         ):
-            context.loops.claimed(recommender, kind, backfill=batch.backfill_ages is not None)
+            if not live_only:
+                context.loops.claimed(recommender, kind, backfill=batch.backfill_ages is not None)
             claimed_at = time.monotonic()
             try:
                 done = recompute(batch.token)

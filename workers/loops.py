@@ -39,7 +39,7 @@ class Loops:
                 self._running[key] -= 1
 
     def claimed(self, recommender: str, work: str, *, backfill: bool) -> None:
-        """Note what a loop is busy with."""
+        """Note what a loop with everything to do is busy with."""
         change = self._backfills.add if backfill else self._backfills.discard
         with self._lock:
             change((recommender, work))

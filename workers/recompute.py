@@ -44,7 +44,7 @@ def recompute_items(context: Context, recommender: str, *, live_only: bool = Fal
         size.record(done.claimed, time.monotonic() - started)
         return done
 
-    return work_through(context, recommender, "item", claim, recompute)
+    return work_through(context, recommender, "item", claim, recompute, live_only=live_only)
 
 
 def _meet(context: Context, recommender: str) -> None:
@@ -69,7 +69,7 @@ def recompute_users(context: Context, recommender: str, *, live_only: bool = Fal
         size.record(published, time.monotonic() - started)
         return Tally(claimed=published, published=published)
 
-    return work_through(context, recommender, "user", claim, recompute)
+    return work_through(context, recommender, "user", claim, recompute, live_only=live_only)
 
 
 def _recompute_batch(context: Context, token: UUID, encoder: Encoder) -> Tally:

@@ -166,6 +166,22 @@ def test_a_slot_has_a_reader_also_between_its_looks(streamed: Shop, database_url
     _wait_for(streamed, f"select ({active}) = 'false'")
 
 
+def test_what_comes_while_an_owner_is_not_trusted_is_found_later(streamed: Shop, database_url: str) -> None:
+    streamed.execute("create role stranger; grant usage, create on schema shop to stranger")
+    try:
+        streamed.execute("alter table shop.products owner to stranger")
+        streamed.execute("update shop.products set title = 'other' where id = 1")
+        streamed.add_events([Event("ann", "2", NOON, "view")])
+        catch_up(database_url)
+        assert streamed.value("select paused from dynrec.status")
+        streamed.execute("select dynrec.trust_owner('stranger'); select dynrec.resume('shop')")
+        streamed.drain()
+        streamed.assert_right()
+        assert streamed.execute("select item_id, event_count from dynrec_data.item_popularity") == [("2", 1)]
+    finally:
+        streamed.execute("reassign owned by stranger to postgres; drop owned by stranger; drop role stranger")
+
+
 def test_switching_back_takes_what_the_stream_has_not_told(streamed: Shop, database_url: str) -> None:
     streamed.add_events([Event("ann", "1", NOON, "view")])
     alter(streamed, "incremental")
