@@ -5,10 +5,8 @@ may run: a hint too many is harmless. It holds nothing that a restart of it, of 
 could lose.
 """
 
-import signal
 import threading
 import time
-from types import FrameType
 
 import structlog
 import tenacity
@@ -25,6 +23,7 @@ from workers.chores import Chores
 from workers.context import process_name
 from workers.hints import Hints
 from workers.sender import Sender
+from workers.service import run_until_signal
 from workers.tracing import configure_tracing
 
 LINGER = 0.1  # seconds of polling after the last change before trying to sleep
@@ -136,11 +135,4 @@ def run_dispatcher(settings: Settings) -> None:
     configure_logging(settings)
     configure_tracing(settings, "dynrec-dispatcher")
     with target_database(settings) as url:
-        dispatcher = Dispatcher(settings, url, make_app(settings))
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            dispatcher.stop()
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        dispatcher.run()
+        run_until_signal(Dispatcher(settings, url, make_app(settings)))

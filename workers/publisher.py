@@ -4,76 +4,47 @@ Any number may run: one publishes, the others wait for its end. An event leaves 
 it, so that nothing is lost whatever is killed; what was acknowledged and not noted yet is sent again.
 """
 
-import signal
-import threading
 import time
-from contextlib import closing
-from types import FrameType
 
 import structlog
 
-from dynrec_store import database, outbox, queue
-from dynrec_store.exceptions import BusyError, ConnectionFailedError, DatabaseError
+from dynrec_store import outbox
 from dynrec_store.logs import configure_logging
 from dynrec_store.outbox import Lane
 from dynrec_store.queue import Connection
 from dynrec_store.settings import Settings
 from dynrec_store.target import target_database
-from workers.context import process_name
-from workers.identity import identity
 from workers.kafka import Kafka
 from workers.meters import Meters
+from workers.service import AGAIN_SECONDS, Service, run_until_signal
 
 MOST = 1000  # events in memory
 PAUSE_SECONDS = 0.2  # between looks that found nothing
-BEAT_SECONDS = 5.0
-AGAIN_SECONDS = 1.0  # after an error, and while another publishes
 
 log = structlog.get_logger(__name__)
 
 
-class Publisher:
-    """One loop over one connection and one producer; `run` returns after `stop`."""
+class Publisher(Service):
+    """One loop over one connection and one producer."""
 
     def __init__(self, settings: Settings, url: str) -> None:
-        self._url = url
+        super().__init__("publisher", url)
         self._topic = settings.kafka_topic
-        self._process = process_name("publisher")
-        self._stopping = threading.Event()
         self._kafka = Kafka(settings, self._stopping)
         self._meters = Meters()
         self._problems: dict[Lane, str] = {}  # why a lane waits
         self._again_at: dict[Lane, float] = {}  # when it is tried again, seconds of the monotonic clock
-        self._beat_at = 0.0
 
-    def stop(self) -> None:
-        """Let `run` return soon."""
-        self._stopping.set()
-
-    def run(self) -> None:
-        """Publish until `stop`, across restarts of the database and of Kafka."""
-        while not self._stopping.is_set():
-            try:
-                with closing(database.connect(self._url, application_name=self._process)) as connection:
-                    self._serve(connection)
-            except (ConnectionFailedError, BusyError) as error:
-                log.warning("database_away", reason=str(error))
-                self._stopping.wait(AGAIN_SECONDS)
-            except DatabaseError as error:  # such as a model version that was retired meanwhile
-                log.warning("publisher_reconnects", reason=str(error))
-                self._stopping.wait(AGAIN_SECONDS)
+    def _take_place(self, connection: Connection) -> bool:
+        return outbox.become_publisher(connection)
 
     def _serve(self, connection: Connection) -> None:
-        while not self._stopping.is_set() and not outbox.become_publisher(connection):
-            self._beat(connection)
-            self._stopping.wait(AGAIN_SECONDS)
         while not self._stopping.is_set():
             self._beat(connection)
             waiting = outbox.lanes(connection)
             self._problems = {lane: problem for lane, problem in self._problems.items() if lane in waiting}
             if not sum(self._tell(connection, lane) for lane in waiting):
                 self._stopping.wait(PAUSE_SECONDS)
-        self._beat(connection, ended=True)
 
     def _tell(self, connection: Connection, lane: Lane) -> int:
         """Send what has waited longest in a lane; how many events left the outbox."""
@@ -100,27 +71,13 @@ class Publisher:
         elif self._problems.pop(lane, None) is not None:
             log.info("publisher_goes_on", lane=str(lane))
 
-    def _beat(self, connection: Connection, *, ended: bool = False) -> None:
-        if ended or time.monotonic() - self._beat_at >= BEAT_SECONDS:
-            details: dict[str, object] = {
-                **identity(),
-                "counters": self._meters.report(),
-                "problems": {str(lane): problem for lane, problem in self._problems.items()},
-                "ended": ended,
-            }
-            queue.beat(connection, self._process, "publisher", details)
-            self._beat_at = time.monotonic()
+    def _details(self, _connection: Connection) -> dict[str, object]:
+        problems = {str(lane): problem for lane, problem in self._problems.items()}
+        return {"counters": self._meters.report(), "problems": problems}
 
 
 def run_publisher(settings: Settings) -> None:
     """Publish until SIGTERM or ctrl-c."""
     configure_logging(settings)
     with target_database(settings) as url:
-        publisher = Publisher(settings, url)
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            publisher.stop()
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        publisher.run()
+        run_until_signal(Publisher(settings, url))

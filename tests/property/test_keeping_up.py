@@ -34,7 +34,7 @@ seeds = st.integers(0, 2**32)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that begins, and comes back, at once."""
     monkeypatch.setattr("workers.stream.TEND_SECONDS", 0.1)
-    monkeypatch.setattr("workers.stream.AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr("workers.service.AGAIN_SECONDS", 0.05)
 
 
 @pytest.fixture
