@@ -76,8 +76,8 @@ class Context:
         self._unavailable: dict[tuple[str, str, int], tuple[EncoderError, float]] = {}
         self._sizes: dict[str, BatchSize] = {}
         self.loops = Loops()
-        self.turns: defaultdict[str, Turns] = defaultdict(Turns)  # encoder -> who computes with it next
-        self.recent: defaultdict[str, Recent] = defaultdict(Recent)  # encoder -> what it computed last, used in turns
+        self._turns: dict[str, Turns] = {}  # encoder -> who computes with it next
+        self.recent: defaultdict[str, Recent] = defaultdict(Recent)  # encoder -> what it computed last
         self.computing = Computing()
         self.meters = Meters()
         self._counting = threading.Lock()
@@ -123,6 +123,10 @@ class Context:
     def claim_size(self, purpose: str) -> BatchSize:
         """How many entities to claim: what is computed soon, and in a small part of a lease."""
         return self._size(purpose, min(BATCH_SECONDS, self.settings.lease_seconds * LEASE_FRACTION))
+
+    def turns(self, encoder: Encoder) -> Turns:
+        """Who computes with an encoder next: one at a time, but on a device another may tokenize meanwhile."""
+        return self._turns.setdefault(encoder.name, Turns(1 if encoder.device == "cpu" else 2))
 
     def turn_size(self, encoder: Encoder) -> BatchSize:
         """How many texts to encode before others have their turn at the device."""

