@@ -1,6 +1,7 @@
 """Encoders on CUDA: the same vectors as on the CPU, and real shortage of memory."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -35,11 +36,18 @@ def little_memory() -> Iterator[None]:
 
 
 @pytest.fixture
-def no_memory() -> Iterator[None]:
-    """Leave this process nothing beyond what it holds."""
+def no_memory(encoder: SentenceTransformerEncoder) -> Iterator[None]:
+    """Leave this process nothing: no more of the device, and what it has already filled."""
+    assert encoder.device.startswith("cuda")  # it is there before the memory is gone
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(0.0)
+    torch.cuda.set_per_process_memory_fraction(1e-6)
+    held = []
+    for size in (2**20, 2**14, 2**9):
+        with suppress(torch.OutOfMemoryError):
+            while True:
+                held.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
     yield
+    held.clear()
     torch.cuda.set_per_process_memory_fraction(1.0)
 
 

@@ -9,6 +9,7 @@ import structlog
 import typer
 
 from dynrec_store.settings import load_settings
+from workers.bench.backfill import MODEL
 from workers.bench.backfill import backfill as bench_backfill
 from workers.bench.capture import capture as bench_capture
 from workers.bench.evaluate import evaluate as bench_evaluate
@@ -68,11 +69,12 @@ def backfill(
     *,
     rows: Annotated[int, typer.Option(min=1, help="Items, each with a text of its own.")] = 10_000,
     documents: Annotated[bool, typer.Option("--documents", help="Texts of some 200 words.")] = False,
+    model: Annotated[str, typer.Option(help="A model of sentence-transformers, such as its folder.")] = MODEL,
     runs: Runs = 3,
     json: Json = False,
 ) -> None:
     """Backfill: texts per second until every vector is current, against the bare model."""
-    show(bench_backfill(load_settings(), rows=rows, runs=runs, documents=documents), as_json=json)
+    show(bench_backfill(load_settings(), rows=rows, runs=runs, documents=documents, model=model), as_json=json)
 
 
 @app.command()

