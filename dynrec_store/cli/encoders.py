@@ -20,6 +20,9 @@ def add(
         str,
         typer.Argument(help="A sentence-transformers model: its name or path, for every worker.", show_default=False),
     ],
+    int8: Annotated[
+        bool, typer.Option("--int8", help="With weights of 8 bits: faster on CPUs, with vectors of its own.")
+    ] = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -29,8 +32,9 @@ def add(
     with opened(settings) as store:
         with working(f"Loading {model}"), needs_extra("worker"):
             dimension = load_extra("workers.encoders:probe_dimension", "worker")(model)
-        store.register_encoder(name, family="sentence-transformers", model=model, dimension=dimension)
-    say(f"encoder {name!r}: {model}, {dimension} dimensions")
+        family = "sentence-transformers-int8" if int8 else "sentence-transformers"
+        store.register_encoder(name, family=family, model=model, dimension=dimension)
+    say(f"encoder {name!r}: {model}, {dimension} dimensions{', 8 bits' if int8 else ''}")
 
 
 @app.command("list")

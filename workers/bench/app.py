@@ -1,4 +1,4 @@
-"""The command line: dynrec bench capture, freshness, backfill, recommend, evaluate, load, promotion,
+"""The command line: dynrec bench capture, freshness, backfill, encoder, recommend, evaluate, load, promotion,
 scale, quality, all."""
 
 import logging
@@ -12,6 +12,7 @@ from dynrec_store.settings import load_settings
 from workers.bench.backfill import MODEL
 from workers.bench.backfill import backfill as bench_backfill
 from workers.bench.capture import capture as bench_capture
+from workers.bench.encoder import encoder as bench_encoder
 from workers.bench.evaluate import evaluate as bench_evaluate
 from workers.bench.freshness import freshness as bench_freshness
 from workers.bench.load import load as bench_load
@@ -75,6 +76,18 @@ def backfill(
 ) -> None:
     """Backfill: texts per second until every vector is current, against the bare model."""
     show(bench_backfill(load_settings(), rows=rows, runs=runs, documents=documents, model=model), as_json=json)
+
+
+@app.command()
+def encoder(
+    *,
+    rows: Annotated[int, typer.Option(min=20, help="Texts.")] = 2000,
+    model: Annotated[str, typer.Option(help="A model of sentence-transformers, such as its folder.")] = MODEL,
+    runs: Runs = 5,
+    json: Json = False,
+) -> None:
+    """Encoders: a model as workers use it, and in 8 bits, against sentence-transformers; what 8 bits change."""
+    show(bench_encoder(load_settings(), rows=rows, runs=runs, model=model), as_json=json)
 
 
 @app.command()

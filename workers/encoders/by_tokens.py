@@ -9,8 +9,9 @@ To a CUDA device the batches are handed over one after the other without waiting
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import structlog
@@ -37,11 +38,16 @@ class Batch:
     tokens: int  # of the longest of them
 
 
+Features = dict[str, Any]  # what the tokenizer says: input_ids, attention_mask, …
+Compute = Callable[[Features], torch.Tensor]  # the vectors of a batch
+
+
 class ByTokens:
     """A model that takes token ids and a mask, with padding behind the texts."""
 
-    def __init__(self, model: SentenceTransformer) -> None:
+    def __init__(self, model: SentenceTransformer, compute: Compute) -> None:
         self._model = model
+        self._compute = compute
         self._tokenizing = threading.Lock()  # the tokenizer is not made for threads
         self._computing = threading.Lock()  # the device's memory is reckoned for one
 
@@ -55,7 +61,7 @@ class ByTokens:
         tensors = [value for value in features.values() if isinstance(value, torch.Tensor)]
         if mask is None or mask.shape != (2, int(mask[0].sum())) or any(t.shape != mask.shape for t in tensors):
             return None
-        candidate = cls(model)
+        candidate = cls(model, lambda features: model(features)["sentence_embedding"])
         ours, theirs = candidate.encode(SAMPLES, 1024), model.encode(SAMPLES, show_progress_bar=False)
         if not np.allclose(ours, theirs, atol=ROUNDING * float(np.nanmax(np.abs(theirs))), equal_nan=True):
             log.warning("batches_by_tokens_differ", remedy="none is needed: the model encodes in its own batches")
@@ -77,7 +83,7 @@ class ByTokens:
         padding = PADDING.get(device.type, PADDING_ELSEWHERE)
         cut = batches(features["attention_mask"].sum(dim=1).clamp(min=1), largest, padding)
         with self._computing, torch.inference_mode():
-            computed = [self._model(_part(features, batch, device))["sentence_embedding"] for batch in cut]
+            computed = [self._compute(_part(features, batch, device)) for batch in cut]
             vectors = torch.cat(computed).float().cpu().numpy()
         ordered = np.empty_like(vectors)
         ordered[torch.cat([batch.texts for batch in cut]).numpy()] = vectors
@@ -104,7 +110,7 @@ def batches(tokens: torch.Tensor, largest: int, padding: int) -> list[Batch]:
     ]
 
 
-def _part(features: dict[str, object], batch: Batch, device: torch.device) -> dict[str, object]:
+def _part(features: Features, batch: Batch, device: torch.device) -> Features:
     """Return what the model takes for one batch, without the padding of the others."""
     return {
         name: value[batch.texts, : batch.tokens].to(device, non_blocking=True)

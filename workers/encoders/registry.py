@@ -13,7 +13,8 @@ _loading = threading.Lock()
 def load_encoder(family: str, model: str, dimension: int, settings: Settings) -> Encoder:
     """Return the encoder, loaded once per process however many threads ask.
 
-    `family` is 'sentence-transformers' or 'hashing', `model` a name or a path ('' for hashing).
+    `family` is 'sentence-transformers', 'sentence-transformers-int8' or 'hashing', `model` a name or a path ('' for
+    hashing).
 
     Raises ModelUnavailable, DimensionMismatch or DeviceFault; the next call tries again.
     """
@@ -44,7 +45,14 @@ def _load(family: str, model: str, dimension: int, device: str, precision: str) 
         return HashingEncoder(dimension)
     if family == "sentence-transformers":
         return _load_sentence_transformer(model, device, precision)
-    raise ModelUnavailable(f"encoder family {family!r} is unknown; there are 'sentence-transformers' and 'hashing'")
+    if family == "sentence-transformers-int8":
+        from workers.encoders.quantised import QuantisedEncoder  # noqa: PLC0415
+
+        return QuantisedEncoder.load(model)
+    raise ModelUnavailable(
+        f"encoder family {family!r} is unknown; there are 'sentence-transformers', 'sentence-transformers-int8' and "
+        "'hashing'"
+    )
 
 
 def _load_sentence_transformer(model: str, device: str, precision: str) -> Encoder:

@@ -59,7 +59,7 @@ class SentenceTransformerEncoder:
         Raises ModelUnavailable or DeviceFault.
         """
         target = torch_device(device)
-        model = _load_model(name, target, _dtype(precision, target))
+        model = load_model(name, target, _dtype(precision, target))
         return cls(name, model, ShortTexts.compile(model) if target.type == "cpu" else None)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
@@ -70,7 +70,7 @@ class SentenceTransformerEncoder:
         """
         if not texts:
             return np.empty((0, self.dimension), dtype=np.float32)
-        clean = [_well_formed(text) for text in texts]
+        clean = [well_formed(text) for text in texts]
         with self._computing:
             short = self._short_texts
             vectors = short.encode(clean) if short and short.suits(clean) else self._batched(clean)
@@ -114,7 +114,7 @@ class SentenceTransformerEncoder:
         return max(1, min(LARGEST_BATCH, free // 2 // token_bytes))
 
 
-def _well_formed(text: str) -> str:
+def well_formed(text: str) -> str:
     """Replace lone surrogates, at which tokenizers fail."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
@@ -132,7 +132,8 @@ def _computes_bfloat16(device: torch.device) -> bool:
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
-def _load_model(name: str, device: torch.device, dtype: torch.dtype) -> SentenceTransformer:
+def load_model(name: str, device: torch.device, dtype: torch.dtype) -> SentenceTransformer:
+    """Load a model by its name on the hub, its path, or as 'package:…'; raises ModelUnavailable or DeviceFault."""
     source = _source(name)
     if device.type == "cpu":
         # the tokenizer's own threads gain nothing beside the model's, and warn when a worker forks
