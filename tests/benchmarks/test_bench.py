@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -40,7 +41,12 @@ TINY = {
 
 NAMES = {
     "capture": ["capture, updates", "capture, inserts"],
-    "freshness": ["freshness, p50", "freshness, p99"],
+    "freshness": [
+        *(f"freshness{load}, {p}" for load in ("", ", light load", ", heavy load") for p in ("p50", "p99")),
+        *(f"freshness: {step}" for step in ("trigger", "notify", "dispatch", "broker", "claim", "read", "encode")),
+        "freshness: publish",
+        "freshness: seen",
+    ],
     "backfill": ["backfill", "backfill, HNSW index"],
     "encoder": [
         "encoder in batches by tokens",
@@ -102,10 +108,14 @@ def test_one_object_a_line(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_table_names_ratio_and_target() -> None:
-    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["capture", *TINY["capture"]], catch_exceptions=False)
+def test_table_names_ratio_and_target_and_files_keep_them(tmp_path: Path) -> None:
+    arguments = ["--out", str(tmp_path / "kept"), "capture", *TINY["capture"]]
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments, catch_exceptions=False)
     assert "capture, updates" in done.stdout
     assert "≥ 0.9" in done.stdout
+    kept = [json.loads(line) for line in (tmp_path / "kept" / "capture.json").read_text().splitlines()]
+    assert [figure["name"] for figure in kept] == NAMES["capture"]
+    assert "<svg" in (tmp_path / "kept" / "capture.svg").read_text()
 
 
 @pytest.mark.slow

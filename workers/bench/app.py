@@ -3,6 +3,7 @@ scale, quality, all."""
 
 import logging
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import structlog
@@ -14,6 +15,7 @@ from workers.bench.backfill import backfill as bench_backfill
 from workers.bench.capture import capture as bench_capture
 from workers.bench.encoder import encoder as bench_encoder
 from workers.bench.evaluate import evaluate as bench_evaluate
+from workers.bench.files import keep
 from workers.bench.freshness import freshness as bench_freshness
 from workers.bench.load import load as bench_load
 from workers.bench.promotion import promotion as bench_promotion
@@ -33,8 +35,12 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a line inste
 
 
 @app.callback()
-def _quiet() -> None:
+def _prepare(
+    context: typer.Context,
+    out: Annotated[Path | None, typer.Option(file_okay=False, help="Write the figures and a plot there, too.")] = None,
+) -> None:
     """Keep stdout for the figures: only warnings are logged, to stderr."""
+    keep(out, str(context.invoked_subcommand))
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),

@@ -1,9 +1,13 @@
-"""Freshness: from a commit to its new vector on an idle system, beside encoding one text and one commit."""
+"""Freshness: from a commit to its new vector, idle and under load, beside encoding one text and one commit."""
 
+import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from typing import LiteralString
 
 from psycopg import sql
@@ -13,7 +17,8 @@ from dynrec_store.database import translated_errors
 from dynrec_store.exceptions import DynrecError
 from dynrec_store.queue import Connection
 from dynrec_store.settings import Settings
-from workers.bench import texts
+from workers.background import Background
+from workers.bench import freshness_steps, texts
 from workers.bench.measure import Figure, p50, p99, seconds
 from workers.bench.place import bench_database, url_of
 from workers.bench.report import Advance, progress
@@ -21,10 +26,12 @@ from workers.encoders import Encoder
 from workers.inprocess import running
 
 ITEMS = 1000
+MEASURED = 500  # the items that are measured; the load is on the others
 IDLE_SECONDS = 0.3  # between two changes: the dispatcher has gone to sleep again
 LOOK_SECONDS = 0.0002  # between looks for the new vector
 PATIENCE = 60.0  # seconds until a vector that does not come is an error
 LOAD_TIMEOUT = timedelta(minutes=10)
+LOADS = {"idle": 0.0, "light load": 0.1, "heavy load": 0.5}  # of what the reference could do by itself
 
 _TABLES: LiteralString = """
     create table items (id bigint primary key, title text not null);
@@ -36,21 +43,30 @@ _DECLARE: LiteralString = """
     from dynrec.create_recommender(name => 'bench', items => 'public.items', text_columns => '{title}')
 """
 
+_CHANGE: LiteralString = "update items set title = %s where id = %s"
+_PLAIN: LiteralString = "update plain set title = %s where id = %s"
+
 
 @dataclass(frozen=True)
 class _System:
     """What a sample needs."""
 
+    settings: Settings
     connection: Connection
     made_at: sql.Composed  # the statement that says when an item's vector was made
     encoder: Encoder
 
 
+Pairs = list[tuple[float, float]]  # (measured, reference) in ms of each sample of a run
+
+
 def freshness(settings: Settings, *, samples: int, runs: int) -> list[Figure]:
     """The time from a commit until another statement sees the new vector: p50 of each run, p99 of all samples.
 
-    The reference encodes one such text, and commits one update of a table that nothing watches. The changes come
-    one by one, with pauses in which everything falls asleep.
+    The reference encodes one such text, and commits one update of a table that nothing watches. Idle, the changes
+    come one by one, with pauses in which everything falls asleep. Under load others write as well, a tenth and half
+    as many as the reference could take one after the other; beside the reference the same number of texts is encoded
+    and committed in the same way as it does.
     """
     with (
         bench_database(settings) as own,
@@ -60,14 +76,23 @@ def freshness(settings: Settings, *, samples: int, runs: int) -> list[Figure]:
         made_at = _set_up(connection)
         encoder = context.encoder(queue.encoding(connection, "bench"))
         assert encoder is not None  # noqa: S101 - _DECLARE adopts no vectors
-        with progress("freshness", samples * runs) as advance:
-            taken = [_run(_System(connection, made_at, encoder), run, samples, advance) for run in range(runs)]
-    ours = [[sample[0] for sample in run] for run in taken]
-    theirs = [[sample[1] for sample in run] for run in taken]
-    about = "commit to new vector visible, idle system, against encoding one text + one commit"
+        system = _System(own, connection, made_at, encoder)
+        with progress("freshness", samples * (len(LOADS) * runs + 1)) as advance:
+            alone = p50([seconds(partial(_encode_and_commit, system, 1, f"alone {n}")) for n in range(20)])
+            figures = []
+            for load, share in LOADS.items():
+                taken = [_run(system, share / alone, f"{load} {run}", samples, advance) for run in range(runs)]
+                figures += _figures(load, taken)
+            return [*figures, *_where(system, samples, advance)]
+
+
+def _figures(load: str, taken: Sequence[Pairs]) -> list[Figure]:
+    about = f"commit to new vector visible, {load}, against encoding one text + one commit"
+    name = "freshness" if load == "idle" else f"freshness, {load}"
+    ours, theirs = ([[sample[side] for sample in run] for run in taken] for side in (0, 1))
     return [
         Figure(
-            "freshness, p50",
+            f"{name}, p50",
             about,
             tuple(map(p50, ours)),
             tuple(map(p50, theirs)),
@@ -76,13 +101,13 @@ def freshness(settings: Settings, *, samples: int, runs: int) -> list[Figure]:
             target=1.5,
         ),
         Figure(
-            "freshness, p99",
-            about,
+            f"{name}, p99",
+            f"p99 of it against the p50 of {about.rpartition(', against ')[2]}",
             (p99([sample for run in ours for sample in run]),),
-            (p99([sample for run in theirs for sample in run]),),
+            (p50([sample for run in theirs for sample in run]),),
             unit="ms",
             higher_is_better=False,
-            target=None,
+            target=5.0,
         ),
     ]
 
@@ -109,25 +134,62 @@ def _set_up(connection: Connection) -> sql.Composed:
     )
 
 
-def _run(system: _System, run: int, samples: int, advance: Advance) -> list[tuple[float, float]]:
-    """(measured, reference) in ms for each sample."""
-    titles = texts.titles(2 * samples, seed=run + 1)
-    taken = []
-    for number in range(samples):
-        time.sleep(IDLE_SECONDS)
-        ours, theirs = f"{titles[2 * number]} run {run}", f"{titles[2 * number + 1]} run {run}"
-        fresh = _until_visible(system, item=number % ITEMS + 1, title=ours)
-        time.sleep(IDLE_SECONDS)
-        plain = seconds(partial(_encode_and_commit, system, number % ITEMS + 1, theirs))
-        taken.append((1000 * fresh, 1000 * plain))
+def _run(system: _System, rate: float, run: str, samples: int, advance: Advance) -> Pairs:
+    """All samples of one side and then all of the other, as each has its own load; both see the same machine."""
+    titles = texts.titles(2 * samples, seed=len(run))
+    pause = IDLE_SECONDS if rate == 0 else 0.0
+    with _beside(system, rate, _CHANGE, encode=False):
+        ours = [
+            1000 * _paused(pause, partial(_until_visible, system, _item(n), f"{titles[n]} {run}"))
+            for n in range(samples)
+        ]
+    with _beside(system, rate, _PLAIN, encode=True):
+        theirs = [
+            1000 * _paused(pause, partial(seconds, partial(_encode_and_commit, system, _item(n), f"{title} {run}")))
+            for n, title in enumerate(titles[samples:])
+        ]
+    for _ in range(samples):
         advance()
-    return taken
+    return list(zip(ours, theirs, strict=True))
+
+
+def _paused(pause: float, sample: Callable[[], float]) -> float:
+    time.sleep(pause)
+    return sample()
+
+
+def _item(number: int) -> int:
+    return number % MEASURED + 1
+
+
+@contextmanager
+def _beside(system: _System, rate: float, statement: LiteralString, *, encode: bool) -> Iterator[None]:
+    """Somebody else who changes `rate` titles a second, and encodes each first if `encode`."""
+    if rate == 0:
+        yield
+        return
+    ended = threading.Event()
+
+    def write() -> None:
+        with queue.connect(url_of(system.settings), application_name="dynrec bench load") as connection:
+            due = time.monotonic()
+            for number in count():
+                due += 1 / rate
+                if ended.wait(max(due - time.monotonic(), 0)):
+                    return
+                title = f"load {time.monotonic_ns()}"
+                if encode:
+                    system.encoder.encode([title])
+                connection.execute(statement, [title, MEASURED + 1 + number % (ITEMS - MEASURED)], prepare=True)
+
+    with Background("load", write, stop=ended.set):
+        yield
 
 
 def _until_visible(system: _System, item: int, title: str) -> float:
     """Seconds from the commit of a new title until its vector is there."""
     before = _made_at(system, item)
-    system.connection.execute("update items set title = %s where id = %s", [title, item], prepare=True)
+    system.connection.execute(_CHANGE, [title, item], prepare=True)
     committed = time.perf_counter()
     while _made_at(system, item) == before:
         if time.perf_counter() - committed > PATIENCE:
@@ -142,4 +204,38 @@ def _made_at(system: _System, item: int) -> object:
 
 def _encode_and_commit(system: _System, item: int, title: str) -> None:
     system.encoder.encode([title])
-    system.connection.execute("update plain set title = %s where id = %s", [title, item], prepare=True)
+    system.connection.execute(_PLAIN, [title, item], prepare=True)
+
+
+def _where(system: _System, samples: int, advance: Advance) -> list[Figure]:
+    """The steps of as many further changes on an idle system, and what capture costs the writer before its commit."""
+    titles = texts.titles(2 * samples, seed=samples)
+    taken, watched, plain = [], [], []
+    with freshness_steps.spans() as ended:
+        for number in range(samples):
+            time.sleep(IDLE_SECONDS)
+            ended.clear()
+            item = _item(number)
+            before, started = _made_at(system, item), time.perf_counter()
+            system.connection.execute(_CHANGE, [f"{titles[number]} where", item], prepare=True)
+            watched.append(1000 * (time.perf_counter() - started))
+            committed = time.time_ns()
+            while _made_at(system, item) == before:
+                time.sleep(LOOK_SECONDS)
+            seen = time.time_ns()
+            time.sleep(LOOK_SECONDS * 50)  # the span of the publish has ended
+            found = freshness_steps.steps(ended, committed, seen)
+            if found is not None:
+                taken.append(found)
+            plain.append(1000 * seconds(partial(system.connection.execute, _PLAIN, [titles[number], item])))
+            advance()
+    trigger = Figure(
+        "freshness: trigger",
+        "one update and its commit with capture, against a table that nothing watches; before the clock starts",
+        (p50(watched),),
+        (p50(plain),),
+        unit="ms",
+        higher_is_better=False,
+        target=None,
+    )
+    return [trigger, *(freshness_steps.figures(taken) if taken else [])]

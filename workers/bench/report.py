@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from workers.bench.files import write
 from workers.bench.measure import Figure, Measure, machine, p50
 
 Advance = Callable[[], object]
@@ -24,7 +25,8 @@ def progress(what: str, steps: int) -> Iterator[Advance]:
 
 
 def show(figures: Sequence[Figure], *, as_json: bool) -> None:
-    """Print a table, or one JSON object a line."""
+    """Print a table, or one JSON object a line, and leave them where `keep` said."""
+    write(figures)
     if as_json:
         for figure in figures:
             print(json.dumps(figure.as_json()))  # noqa: T201 - this is the output
