@@ -40,3 +40,4 @@ audit: install  ## known vulnerabilities of the versions in constraints.txt; say
 
 docs: install
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/performance.py
