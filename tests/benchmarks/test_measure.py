@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.bench.measure import Figure, in_turn, medians_in_turn, p99
+from workers.bench.measure import Figure, in_turn, medians_in_turn, p99, timed_in_turn
 
 
 def figure(*, target: float | None, higher_is_better: bool) -> Figure:
@@ -46,6 +46,11 @@ def test_short_calls_alternate_with_their_reference() -> None:
     ours, theirs = medians_in_turn(1, calls, lambda: order.append("|"))
     assert order == ["ours", "theirs", "theirs", "ours", "|"]
     assert len(ours) == len(theirs) == 1
+
+
+def test_calls_that_say_their_own_seconds_are_believed() -> None:
+    taken = timed_in_turn(2, [(lambda: 0.001, lambda: 0.004), (lambda: 0.003, lambda: 0.004)], lambda: None)
+    assert taken == ((2.0, 2.0), (4.0, 4.0))
 
 
 def test_p99_of_few_is_the_largest() -> None:

@@ -1,5 +1,4 @@
-"""The command line: dynrec bench capture, freshness, backfill, encoder, recommend, evaluate, load, promotion,
-scale, quality, all."""
+"""The command line of dynrec bench: a command for each benchmark."""
 
 import logging
 import sys
@@ -18,6 +17,7 @@ from workers.bench.evaluate import evaluate as bench_evaluate
 from workers.bench.files import keep
 from workers.bench.freshness import freshness as bench_freshness
 from workers.bench.load import load as bench_load
+from workers.bench.peers.command import peers
 from workers.bench.promotion import promotion as bench_promotion
 from workers.bench.quality.command import quality
 from workers.bench.recommend import recommend as bench_recommend
@@ -167,6 +167,7 @@ def scale(
 
 
 app.command()(quality)
+app.command()(peers)
 
 
 @app.command(name="all")

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 
@@ -92,6 +93,14 @@ def medians_in_turn(
     runs: int, calls: Sequence[tuple[Callable[[], object], Callable[[], object]]], advance: Callable[[], object]
 ) -> Values:
     """p50 in ms of short calls, each taken right beside its reference; every run makes all calls."""
+    timed = [(partial(seconds, measured), partial(seconds, reference)) for measured, reference in calls]
+    return timed_in_turn(runs, timed, advance)
+
+
+def timed_in_turn(
+    runs: int, calls: Sequence[tuple[Callable[[], float], Callable[[], float]]], advance: Callable[[], object]
+) -> Values:
+    """The same of calls that return the seconds they took, as those of another process do."""
     ours: list[float] = []
     theirs: list[float] = []
     for _ in range(runs):
@@ -103,12 +112,12 @@ def medians_in_turn(
 
 
 def _pair(
-    measured: Callable[[], object], reference: Callable[[], object], *, reference_first: bool
+    measured: Callable[[], float], reference: Callable[[], float], *, reference_first: bool
 ) -> tuple[float, float]:
     if reference_first:
-        before = seconds(reference)
-        return seconds(measured), before
-    return seconds(measured), seconds(reference)
+        before = reference()
+        return measured(), before
+    return measured(), reference()
 
 
 def seconds(call: Callable[[], object]) -> float:
