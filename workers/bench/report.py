@@ -48,7 +48,7 @@ def _table(figures: Sequence[Figure]) -> Table:
             f"[bold]{figure.name}[/bold]",
             f"{_number(p50(figure.measured))} {figure.unit}",
             f"{_number(p50(figure.reference))} {figure.unit}",
-            f"{figure.ratio:.2f} [dim]({min(figure.ratios):.2f}-{max(figure.ratios):.2f})[/dim]",
+            f"{_ratio(figure.ratio)} [dim]({_ratio(min(figure.ratios))}-{_ratio(max(figure.ratios))})[/dim]",
             "" if figure.target is None else f"{'≥' if figure.higher_is_better else '≤'} {figure.target:g}",
             {None: "", True: "[green]met[/green]", False: "[red]missed[/red]"}[figure.met],
         )
@@ -57,6 +57,10 @@ def _table(figures: Sequence[Figure]) -> Table:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def show_measures(measures: Iterable[Measure], *, as_json: bool) -> None:

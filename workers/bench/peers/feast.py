@@ -35,7 +35,7 @@ _AS_DYNREC: LiteralString = "alter database {database} set hnsw.ef_search = 100"
 
 _V1, _V2 = "retrieve_online_documents", "retrieve_online_documents_v2"
 
-# Feast's method, the table it searches, and what the figure says of it.
+# Feast's method, the project it searches, and what the figure says of it.
 VARIANTS = (
     (_V2, _MADE, "v2", "as Feast makes its table, without an index"),
     (_V1, _MADE, "v1", "the method that is to be removed, as Feast makes its table, without an index"),
@@ -88,14 +88,14 @@ def feast(
 def _set_up(place: _Place, advance: Advance) -> None:
     made = catalogue.declare(place.connection, place.name, place.items, place.dimension, advance)
     catalogue.publish(place.connection, made, advance)
-    place.side.ask(do="fill", source=[place.name, "items"], views=[_MADE, _INDEXED], dimension=place.dimension)
+    place.side.ask(do="fill", source=[place.name, "items"], projects=[_MADE, _INDEXED], dimension=place.dimension)
     database = sql.Identifier(place.connection.info.dbname)
-    indexed = sql.Identifier(f"bench_{_INDEXED}")  # named after Feast's project and the feature view
+    indexed = sql.Identifier(f"{_INDEXED}_items")  # Feast names it after project and feature view
     with translated_errors():
         place.connection.execute(sql.SQL(_AS_DYNREC).format(database=database))
         place.connection.execute(sql.SQL(_ADD_INDEX).format(table=indexed, dimension=sql.Literal(place.dimension)))
         place.connection.execute("vacuum analyze")
-    place.side.ask(do="open")
+    place.side.ask(do="open", project=_INDEXED)
     advance()
 
 
@@ -104,8 +104,10 @@ def _figures(place: _Place, calls: int, runs: int, advance: Advance) -> list[Fig
     where = f"{place.items:,} of {place.dimension}"
     ours = partial(_similar, place)
     figures = []
-    for method, view, name, state in VARIANTS:
-        pairs = [(partial(_seconds, ours, item), partial(_feast_seconds, place, method, view, item)) for item in asked]
+    for method, project, name, state in VARIANTS:
+        pairs = [
+            (partial(_seconds, ours, item), partial(_feast_seconds, place, method, project, item)) for item in asked
+        ]
         taken = timed_in_turn(runs, pairs, advance)
         about = f"p50 of dynrec.similar_items against Feast {version_of('feast')} {method}, {state}"
         figures.append(Figure(f"feast {name}, {where}", about, *taken, unit="ms", higher_is_better=False, target=None))
@@ -161,12 +163,12 @@ def _seconds(search: Search, item: str) -> float:
     return seconds(partial(search, item))
 
 
-def _feast(place: _Place, method: str, view: str, item: str) -> list[str]:
+def _feast(place: _Place, method: str, project: str, item: str) -> list[str]:
     # the item itself is the nearest to its vector: one more is asked for
-    answer = place.side.ask(do="search", method=method, view=view, item=item, top_k=K + 1)
+    answer = place.side.ask(do="search", method=method, project=project, item=item, top_k=K + 1)
     return [found for found in answer["items"] if found != item][:K]
 
 
-def _feast_seconds(place: _Place, method: str, view: str, item: str) -> float:
-    answer = place.side.ask(do="search", method=method, view=view, item=item, top_k=K + 1)
+def _feast_seconds(place: _Place, method: str, project: str, item: str) -> float:
+    answer = place.side.ask(do="search", method=method, project=project, item=item, top_k=K + 1)
     return float(answer["seconds"])

@@ -24,56 +24,59 @@ _BATCH = 5000
 
 
 class Side:
-    """A feature store with one feature view for each table that is to be searched."""
+    """A feature store for each table to search: Feast goes through all feature views of a project at each call."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        parts = urlsplit(url)
         self._url = url
         self._folder = folder
-        self._config = RepoConfig(
-            project="bench",
-            provider="local",
-            registry=str(folder / "registry.db"),
-            entity_key_serialization_version=3,
-            online_store={
-                "type": "postgres",
-                "host": parts.hostname,
-                "port": parts.port or 5432,
-                "database": parts.path.lstrip("/"),
-                "user": unquote(parts.username or ""),
-                "password": unquote(parts.password or ""),
-                "sslmode": "prefer",
-                "vector_enabled": True,
-            },
-        )
         self._vectors: dict[str, list[float]] = {}
-        self.open()
+        self._stores: dict[str, FeatureStore] = {}
 
-    def open(self) -> None:
-        """Begin with fresh connections: plans of before an index do not go on."""
-        self._store = FeatureStore(config=self._config)
-
-    def fill(self, source: list[str], views: list[str], dimension: int) -> None:
-        """Write each item of the table `source` (schema, name; columns id, embedding) into each feature view."""
+    def fill(self, source: list[str], projects: list[str], dimension: int) -> None:
+        """Write each item of the table `source` (schema, name; columns id, embedding) into each project."""
         item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING)
-        self._store.apply([item, *(self._view(item, name, dimension) for name in views)])
+        for project in projects:
+            self.open(project)
+            self._stores[project].apply([item, self._view(item, dimension)])
         for frame in self._read(source):
             self._vectors.update(zip(frame["item_id"], frame["embedding"], strict=True))
-            for name in views:
-                self._store.write_to_online_store(name, frame)
+            for project in projects:
+                self._stores[project].write_to_online_store("items", frame)
 
-    def search(self, method: str, view: str, item: str, top_k: int) -> dict[str, Any]:
+    def open(self, project: str) -> None:
+        """Begin with a fresh connection: plans of before an index do not go on."""
+        parts = urlsplit(self._url)
+        online_store = {
+            "type": "postgres",
+            "host": parts.hostname,
+            "port": parts.port or 5432,
+            "database": parts.path.lstrip("/"),
+            "user": unquote(parts.username or ""),
+            "password": unquote(parts.password or ""),
+            "sslmode": "prefer",
+            "vector_enabled": True,
+        }
+        config = RepoConfig(
+            project=project,
+            provider="local",
+            registry=str(self._folder / f"{project}.db"),
+            entity_key_serialization_version=3,
+            online_store=online_store,
+        )
+        self._stores[project] = FeatureStore(config=config)
+
+    def search(self, method: str, project: str, item: str, top_k: int) -> dict[str, Any]:
         """The nearest items to an item's vector, as an application asks for them."""
-        call = getattr(self._store, method)
+        call = getattr(self._stores[project], method)
         # version 1 returns the keys only when asked, version 2 always
-        wanted = ["embedding", "item_id", "distance"] if method == "retrieve_online_documents" else ["embedding"]
-        features = [f"{view}:{name}" for name in wanted]
+        keys = ["items:item_id"] if method == "retrieve_online_documents" else []
+        features = ["items:embedding", *keys]
         query = self._vectors[item]
         started = time.perf_counter()
         found = call(features=features, query=query, top_k=top_k, distance_metric="inner_product").to_dict()
         return {"seconds": time.perf_counter() - started, "items": found["item_id"]}
 
-    def _view(self, item: Entity, name: str, dimension: int) -> FeatureView:
+    def _view(self, item: Entity, dimension: int) -> FeatureView:
         vector = Field(
             name="embedding",
             dtype=Array(Float32),
@@ -81,13 +84,13 @@ class Side:
             vector_length=dimension,
             vector_search_metric="inner_product",
         )
-        batch = FileSource(path=str(self._folder / f"{name}.parquet"), timestamp_field="event_timestamp")
+        batch = FileSource(path=str(self._folder / "items.parquet"), timestamp_field="event_timestamp")
         return FeatureView(
-            name=name,
+            name="items",
             entities=[item],
             ttl=timedelta(days=365),
             schema=[Field(name="item_id", dtype=String), vector],
-            source=PushSource(name=f"{name}_push", batch_source=batch),
+            source=PushSource(name="push", batch_source=batch),
             online=True,
         )
 

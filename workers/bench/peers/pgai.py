@@ -140,7 +140,7 @@ def _followed(table: str, mark: sql.Composed) -> _Followed:
 
 
 def _figure(run: _Run, python: Path, url: str, poll: int, runs: int) -> Figure:
-    with _worker(run.connection, python, url, poll) as worker:
+    with _worker(run.connection, run.theirs, python, url, poll) as worker:
         share = _idle_share(worker)
         taken = [_samples(run, worker, poll, number) for number in range(runs)]
     polling = f"polling every {poll} s" if poll else "polling without pause"
@@ -157,8 +157,10 @@ def _figure(run: _Run, python: Path, url: str, poll: int, runs: int) -> Figure:
 
 
 @contextmanager
-def _worker(connection: Connection, python: Path, url: str, poll: int) -> Iterator[psutil.Popen]:
-    """pgai's vectorizer worker, once it has embedded what waits."""
+def _worker(connection: Connection, theirs: _Followed, python: Path, url: str, poll: int) -> Iterator[psutil.Popen]:
+    """pgai's vectorizer worker, once it has embedded what waits: a change at least."""
+    with translated_errors():
+        connection.execute(theirs.change, [f"a title of {time.time()}", "1"])
     command = [str(python), "-I", "-m", "pgai", "vectorizer", "worker", "--db-url", url, "--poll-interval", str(poll)]
     with tempfile.TemporaryFile("w+") as said:
         worker = psutil.Popen(command, stdout=said, stderr=said, env={"BENCH_KEY": "none"})
