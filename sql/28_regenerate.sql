@@ -19,8 +19,8 @@ begin
     execute dynrec._render_code(dynrec._interaction_capture(), names);
     execute dynrec._render_code(dynrec._streamed_interaction_capture(), names);
   end if;
-  execute dynrec._feature_reader(r);
   perform dynrec._execute_model_templates(r, m) from dynrec_data.model_version m where m.recommender_id = r.id and dynrec._is_live(m);
+  execute dynrec._feature_reader(r);
   if r.interactions is not null then
     execute dynrec._render_code(dynrec._user_publisher(r), names);
   end if;

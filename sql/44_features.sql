@@ -88,7 +88,7 @@ $$;
 comment on function dynrec._feature_names(int) is
   'Internal. The features of an item that models read, numbers before labels: the order of the arrays that dynrec._item_features returns.';
 
-create or replace function dynrec._feature_sql(r dynrec_data.recommender) returns jsonb
+create or replace function dynrec._feature_sql(r dynrec_data.recommender, over_window text) returns jsonb
 language sql stable
 set search_path from current
 as $$
@@ -98,7 +98,7 @@ as $$
       else format('array(select i from unnest(item_ids) i where dynrec._is_key(i, %L))', r.item_ref_type) end,
     'given', (select format('array[%s]::double precision[]', string_agg(format('dynrec._feature_number(v.features, %L)', c.name), ', ' order by c.place))
       from unnest(r.numeric_columns) with ordinality as c (name, place)),
-    'means', (select format('array[%s]::double precision[]', string_agg(format('avg(v.given[%s])', c.place), ', ' order by c.place))
+    'means', (select format('array[%s]::double precision[]', string_agg(format('avg(v.given[%s]) %s', c.place, over_window), ', ' order by c.place))
       from unnest(r.numeric_columns) with ordinality as c (name, place)),
     'numbers', format('array[%s]::double precision[]', string_agg(f.expression, ', ' order by f.position) filter (where f.type = 'number')),
     'labels', format('array[%s]::text[]', string_agg(f.expression, ', ' order by f.position) filter (where f.type = 'label')),
@@ -106,8 +106,9 @@ as $$
     'label_names', quote_literal(coalesce(array_agg(f.feature order by f.position) filter (where f.type = 'label'), '{}')) || '::text[]')
   from dynrec._item_feature_list(r) f
 $$;
-comment on function dynrec._feature_sql(dynrec_data.recommender) is
-  'Internal. What the templates of features name beside the names of the recommender: lists of expressions over a version c, its means m and its popularity p.';
+comment on function dynrec._feature_sql(dynrec_data.recommender, text) is
+  'Internal. What the templates of features name beside the names of the recommender: lists of expressions over a version c, its means m (over a window, or, empty, of a group) '
+  'and its popularity p.';
 
 create or replace function dynrec._user_feature_list(r dynrec_data.recommender)
 returns table ("position" int, feature text, type text, source text, freshness text, expression text)
@@ -116,8 +117,8 @@ set search_path from current
 as $$
   with listed (part, place, feature, source, expression) as (
     select l.* from (values
-      (1, 1, 'event_count', 'interactions, their number', 'count(*) [over]'),
-      (1, 2, 'distinct_items', 'interactions, the number of different items', 'count(*) filter (where e.is_first) [over]'),
+      (1, 1, 'event_count', 'interactions, their number', 'count(e.item_id) [over]'),
+      (1, 2, 'distinct_items', 'interactions, the number of different items', 'count(e.item_id) filter (where e.is_first) [over]'),
       (1, 3, 'days_since_last', 'interactions, days since the last; null before any', 'date_part(''epoch'', [moment] - max(e.occurred_at) [over]) / 86400'),
       (1, 4, 'days_since_first', 'interactions, days since the first; null before any', 'date_part(''epoch'', [moment] - min(e.occurred_at) [over]) / 86400'),
       (1, 5, 'value_count', 'interactions, the number of those with a value', 'count(e.value) [over]'),
@@ -125,7 +126,7 @@ as $$
     ) l (part, place, feature, source, expression) where r.interactions is not null
     union all
     select 2, row_number() over (order by k.kind), 'count_' || k.kind, format('interactions of kind %L, their number', k.kind),
-      format('count(*) filter (where e.kind = %L) [over]', k.kind)
+      format('count(e.item_id) filter (where e.kind = %L) [over]', k.kind)
     from dynrec_data.interaction_kind k where k.recommender_id = r.id and k.kind <> '*' and r.interactions is not null
   )
   select (row_number() over (order by l.part, l.place))::int, l.feature, 'number', l.source, 'at read', l.expression
@@ -185,11 +186,38 @@ $$;
 comment on function dynrec._features_query(dynrec_data.recommender, text, text) is
   'Internal. Template of the query of item features at read_at and as known_at, for the stored contents that are wanted and these interactions.';
 
+create or replace function dynrec._interactions_then() returns text
+language sql immutable
+as $template$ select $body$
+create or replace function dynrec_data.interactions_then_{id}(item_ids text[], known_at timestamptz)
+returns table (user_id text, item_id text, kind text, value double precision, occurred_at timestamptz)
+language sql stable
+set search_path from current
+as $$
+  with later as (
+    select c.op, c.entity as user_id, c.item_id, c.event_kind, c.value, c.occurred_at from dynrec_data.change c
+    where c.recommender_id = {id} and c.kind = 'user' and c.item_id = any (item_ids) and c.captured_at > known_at
+    union all
+    select c.op, h.user_id, c.item_id, c.event_kind, c.value, c.occurred_at
+    from dynrec_data.user_vector_history h, jsonb_to_recordset(h.closing_events)
+      as c (op text, item_id text, event_kind text, value double precision, occurred_at timestamptz, captured_at timestamptz)
+    -- a version ends when its last change was captured that a lease began with: for the partitions; no lease lasts a day
+    where h.model_id = {content_model} and h.valid_to > known_at - interval '1 day' and h.replaced_at > known_at
+      and c.item_id = any (item_ids) and c.captured_at > known_at
+  )
+  select i.user_id, i.item_id, i.kind, i.value, i.occurred_at from dynrec_data.interactions_with_{id}(item_ids) i
+  union all select l.user_id, l.item_id, l.event_kind, l.value, l.occurred_at from later l where l.op in ('delete', 'went')
+  except all select l.user_id, l.item_id, l.event_kind, l.value, l.occurred_at from later l where l.op in ('insert', 'came')
+$$;
+$body$ $template$;
+comment on function dynrec._interactions_then() is
+  'Internal. Template: the interactions with items that were known at a moment: those of today, with what went since and less what came.';
+
 create or replace function dynrec._feature_reader(r dynrec_data.recommender) returns text
 language sql stable
 set search_path from current
 as $body$
-  select dynrec._render_code($template$
+  select dynrec._render_code(case when r.interactions is null then '' else dynrec._interactions_then() end || $template$
 create or replace function dynrec_data.item_features_{id}(item_ids text[], moment timestamptz, backdated boolean)
 returns table (item_id text, numbers double precision[], labels text[])
 language plpgsql stable
@@ -203,8 +231,10 @@ declare
 begin
   if item_ids is null then
     return query $template$ || dynrec._features_query(r, 'true', 'dynrec_data.interactions_all_{id}()') || $template$
-  else
+  elsif backdated or known_at >= now() then
     return query $template$ || dynrec._features_query(r, 's.item_id = any (item_ids)', 'dynrec_data.interactions_with_{id}(met_ids)') || $template$
+  else
+    return query $template$ || dynrec._features_query(r, 's.item_id = any (item_ids)', 'dynrec_data.interactions_then_{id}(met_ids, known_at)') || $template$
   end if;
 end
 $$;
@@ -215,14 +245,19 @@ set search_path from current
 as $$
   select {user_numbers} from (
     select i.*, row_number() over (partition by i.item_id order by i.occurred_at) = 1 as is_first
-    from dynrec_data.interactions_{id}(array[for_user]) i where i.occurred_at < moment
+    from (
+      select k.* from dynrec_data.interactions_known_m{content_model}(for_user, moment) k where moment >= {declared_at}
+      union all
+      select p.item_id, p.kind, p.value, p.occurred_at from dynrec_data.interactions_{id}(array[for_user]) p where moment < {declared_at}
+    ) i where i.occurred_at < moment
   ) e
 $$;
-$template$ end, dynrec._names(r) || dynrec._user_feature_sql(r, 'moment', '') || dynrec._feature_sql(r))
+$template$ end, dynrec._names(r) || dynrec._user_feature_sql(r, 'moment', '') || dynrec._feature_sql(r, ''))
 $body$;
 comment on function dynrec._feature_reader(dynrec_data.recommender) is
   'Internal. The code that reads the features of items (null: all) now (null) or as known at a moment, interactions strictly before it. backdated: '
-  'the first version stands in where none was known yet. And those of a user from the interactions strictly before a moment.';
+  'the first version stands in where none was known yet, and interactions were known when they occurred, as they are for all items together. And those of a user from the '
+  'interactions before a moment that were known then; before the recommender was declared, all of them.';
 
 create or replace function dynrec._item_features(recommender_id int, item_ids text[], moment timestamptz)
 returns table (item_id text, numbers double precision[], labels text[])
@@ -302,7 +337,7 @@ end
 $$;
 comment on function dynrec.item_features_at(text, text, timestamptz) is
   'Every feature of an item that models read, as known at a moment: a number, a label or a vector, and since when the system has known it (what is computed at read '
-  'from the interactions before the moment: as_of itself). No rows if nothing was known of the item. What each feature is: dynrec.features.';
+  'from the interactions before the moment that were captured by then: as_of itself). No rows if nothing was known of the item. What each feature is: dynrec.features.';
 
 create or replace function dynrec.user_features_at(recommender text, user_id text, as_of timestamptz default now())
 returns table (feature text, number double precision, label text, vector vector, known_since timestamptz)
@@ -328,7 +363,7 @@ begin
 end
 $$;
 comment on function dynrec.user_features_at(text, text, timestamptz) is
-  'Every feature of a user at a moment, from the interactions strictly before it, and the vector that the active model version makes of them (null: none was known). '
+  'Every feature of a user at a moment, from the interactions strictly before it that were captured by then, and the vector that the active model version makes of them (null: none was known). '
   'known_since: as_of itself; null without interactions. No rows for a key that no user can have. What each feature is: dynrec.features.';
 
 create or replace view dynrec.features with (security_invoker = true) as
