@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from tests.drain import from_text
@@ -77,7 +78,9 @@ def lived(shop: Shop, random: Random) -> Journal:
         user, item = f"u{random.random() < 0.2:d}", str(random.randrange(1, 9))
         journal.insert(user, item, random.choice(["view", "purchase", "return", None]))
         if step % 9 == 4:
-            journal.insert(user, str(random.randrange(1, 9)), "view", random.choice([SECOND, 9 * SECOND]) * random.random())
+            journal.insert(
+                user, str(random.randrange(1, 9)), "view", random.choice([SECOND, 9 * SECOND]) * random.random()
+            )
         if step % 13 == 6:
             journal.take_back(random.choice([number for number, (*_, went) in journal.events.items() if went is None]))
         if step % 11 == 7:
@@ -96,7 +99,7 @@ def in_time(journal: Journal) -> list[Example]:
     return [row for row in examples(journal.shop, journal.published[0][0]) if row["occurred_at"] not in journal.late]
 
 
-def assert_near(found: str | None, expected: Vector | None) -> None:
+def assert_near(found: str | None, expected: npt.NDArray[Any] | None) -> None:
     vector = from_text(found)
     assert (vector is None) == (expected is None)
     if vector is not None and expected is not None:
@@ -132,7 +135,7 @@ def test_a_long_history_in_a_learned_space(shop: Shop) -> None:
     for row in in_time(journal):
         at = row["occurred_at"]
         own = [event for event in journal.known(at) if event.user == row["user_id"]]
-        contents = journal.vectors(at)
+        contents = {item: vector.astype(np.float64) for item, vector in journal.vectors(at).items()}
         met = any(event.item in contents for event in own)
         query = Oracle(config, contents, own, KINDS, [], []).query(row["user_id"], at) if met else None
         assert_near(row["user_vector"], query)
