@@ -239,8 +239,8 @@ language plpgsql stable
 set search_path from current
 as $$
 begin
-  return dynrec._names(r) || jsonb_build_object('model', m.id, 'dimension', m.dimension, 'probe', 100)
-    || case m.kind when 'learned' then dynrec._learned_names(m) else '{}' end;
+  return dynrec._names(r) || jsonb_build_object('model', m.id, 'dimension', m.dimension)
+    || case m.kind when 'learned' then dynrec._learned_names(m) else '{}' end || dynrec._index_names(m);
 end
 $$;
 comment on function dynrec._model_names(dynrec_data.recommender, dynrec_data.model_version) is

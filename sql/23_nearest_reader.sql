@@ -7,20 +7,24 @@ create or replace function dynrec_data.nearest_m{model}(query vector, n int, exc
 returns table (item_id text, score double precision)
 language plpgsql stable
 set search_path from current
-set hnsw.iterative_scan = 'strict_order'
-set hnsw.ef_search = {probe}
+set hnsw.iterative_scan = '{scan}'
+set hnsw.ef_search = 100
 set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = off
 set enable_sort = off
 as $$
 begin
+  perform set_config('hnsw.ef_search', dynrec._probe({holds}, n), true);
   return query
-    select v.item_id, -(v.embedding::vector({dimension}) <#> query)
-    from dynrec_data.item_vector_{model} v
-    where not (v.item_id in (select e from unnest(excluded) e where e is not null))
-      and exists (select from {items} i where i.{key} = v.item_id::{key_type})
-    order by v.embedding::vector({dimension}) <#> query
-    limit n;
+    select c.item_id, c.score from (
+      select v.item_id, -(v.embedding <#> query) as score
+      from dynrec_data.item_vector_{model} v
+      where not (v.item_id in (select e from unnest(excluded) e where e is not null))
+        and exists (select from {items} i where i.{key} = v.item_id::{key_type})
+      order by {distance}
+      limit dynrec._reach({holds}, n)
+    ) c
+    order by c.score desc limit n;
 end
 $$;
 create or replace function dynrec_data.vector_known_m{model}(item text, known_at timestamptz) returns vector
@@ -33,4 +37,4 @@ as $$
 $$;
 $body$ $template$;
 comment on function dynrec._nearest_reader() is
-  'Internal. Template: the items of a model version nearest to a query, through the index; and the vector of one item as known at a moment.';
+  'Internal. Template: the items of a model version nearest to a query, of the candidates that the index gives; and the vector of one item as known at a moment.';

@@ -7,7 +7,7 @@ create or replace function dynrec_data.recommend_m{model}(for_user text, n int, 
 returns table (item_id text, rank int, score double precision, source text, model_version int)
 language plpgsql stable
 set search_path from current
-set hnsw.iterative_scan = 'strict_order'
+set hnsw.iterative_scan = '{scan}'
 set hnsw.ef_search = 100
 set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = off
@@ -19,15 +19,18 @@ begin
   if query is null then
     return;
   end if;
+  perform set_config('hnsw.ef_search', dynrec._probe({holds}, n), true);
   return query
-    with nearest as materialized (
-      select v.item_id, -(v.embedding::vector({dimension}) <#> query) as score
+    with near as materialized (
+      select v.item_id, -(v.embedding <#> query) as score
       from dynrec_data.item_vector_{model} v
       where not (v.item_id in (select e from unnest(excluded) e where e is not null))
         and not (leave_out_seen and v.item_id in (select i.item_id from dynrec_data.interactions_{id}(array[for_user]) i))
         and exists (select from {items} i where i.{key} = v.item_id::{key_type})
-      order by v.embedding::vector({dimension}) <#> query
-      limit n
+      order by {distance}
+      limit dynrec._reach({holds}, n)
+    ), nearest as materialized (
+      select c.* from near c order by c.score desc limit n
     )
     select c.item_id, (row_number() over ())::int, c.score, 'personal', {model} from nearest c
     where (select count(*) from nearest) = n;

@@ -5,7 +5,7 @@ language sql immutable
 as $$
   select '{"half_life": "30 days", "exclude_seen": true, "trending_half_life": "7 days", "retention": "365 days",
     "item_refresh": "1 day", "train_every": null, "measure_every": "1 day", "popularity_epsilon": null, "popularity_bound": 10, "text_search_config": "english", "max_attempts": 5,
-    "capture": "incremental", "batch_every": "1 hour", "stream_max_lag_bytes": 10737418240, "publish": null}'::jsonb
+    "capture": "incremental", "batch_every": "1 hour", "stream_max_lag_bytes": 10737418240, "publish": null, "vector_index": "full"}'::jsonb
 $$;
 comment on function dynrec._option_defaults() is
   'Internal. Every option with its default: half_life (of an interaction''s weight), exclude_seen, trending_half_life, retention (of history), '
@@ -14,7 +14,8 @@ comment on function dynrec._option_defaults() is
   'popularity_epsilon (of differential privacy; null: counters are exact), popularity_bound (the weight that a user can add in a day, if they are private), '
   'text_search_config (of search), max_attempts (before a dead letter), capture (incremental, batch or stream: how changes are noticed), '
   'batch_every (how often a batch looks for them), stream_max_lag_bytes (of WAL that the stream may hold back before it gives its slot up), '
-  'publish (to others, by dynrec publish: changes, or vectors with them; null: nobody is told).';
+  'publish (to others, by dynrec publish: changes, or vectors with them; null: nobody is told), '
+  'vector_index (what the index holds: full vectors, half precision, or binary, three bits of each number).';
 
 create or replace function dynrec._positive_interval(what text, given text, at_least interval, at_most interval) returns interval
 language plpgsql stable
@@ -87,6 +88,10 @@ begin
   if coalesce(merged ->> 'publish', 'changes') not in ('changes', 'vectors') then
     perform dynrec._reject('options.publish: nothing that can be told', left(merged ->> 'publish', 200),
       'Give changes (which vector changed), vectors (the vector with it), or null: nobody is told.');
+  end if;
+  if coalesce(merged ->> 'vector_index', '') not in ('full', 'half', 'binary') then
+    perform dynrec._reject('options.vector_index: nothing that an index can hold', left(merged ->> 'vector_index', 200),
+      'Give full (vectors as they are stored), half (in half precision) or binary (three bits of each number).');
   end if;
   if jsonb_typeof(merged -> 'exclude_seen') <> 'boolean' then
     perform dynrec._reject('options.exclude_seen: not a boolean', merged ->> 'exclude_seen', 'Give true or false.');

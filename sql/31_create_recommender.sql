@@ -90,6 +90,8 @@ begin
   execute format('alter table dynrec_data.item_vector_%1$s add constraint item_vector_%1$s_dimension check (vector_dims(embedding) = %2$s)', model_id, dimension);
   -- an HNSW index wants to be rebuilt before its table is vacuumed: dynrec._index_statements does both
   execute format('alter table dynrec_data.item_vector_%s set (autovacuum_enabled = false)', model_id);
+  update dynrec_data.model_version m set vector_index = dynrec._wanted_index(r, m)
+  from dynrec_data.recommender r where r.id = m.recommender_id and m.id = model_id;
   perform dynrec._secure_partitions(model_id);
   perform dynrec._grant_tables();
 end

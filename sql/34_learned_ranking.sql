@@ -150,17 +150,19 @@ create or replace function dynrec_data.recommend_m{model}(for_user text, n int, 
 returns table (item_id text, rank int, score double precision, source text, model_version int)
 language plpgsql stable
 set search_path from current
-set hnsw.iterative_scan = 'strict_order'
+set hnsw.iterative_scan = '{scan}'
 set hnsw.ef_search = {probe}
 set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = off
 as $$
 declare
   asked record;
+  query vector;
   slots int := dynrec._held_slots(n, {exploration}, for_user, dynrec._now());
 begin
   select q.* into asked from dynrec_data.query_m{model}(for_user) q;
-  if asked.query is null then
+  query := asked.query;
+  if query is null then
     return;
   end if;
   return query
@@ -171,7 +173,7 @@ begin
       where not (v.item_id in (select e from unnest(excluded) e where e is not null))
         and not (v.item_id in (select m.item_id from met m))
         and exists (select from {items} i where i.{key} = v.item_id::{key_type})
-      order by v.embedding::vector({dimension}) <#> asked.query
+      order by {distance}
       limit greatest({candidates}, 3 * n)
     ), popular as materialized (
       select p.* from dynrec_data.popular_m{model}(null) p

@@ -27,10 +27,9 @@ create or replace function dynrec._has_vector_index(model int) returns boolean
 language sql stable
 set search_path from current
 as $$
-  select exists (select from pg_class c join pg_index i on i.indexrelid = c.oid
-    where c.relname = format('item_vector_%s_hnsw', model) and c.relnamespace = 'dynrec_data'::regnamespace and i.indisvalid)
+  select coalesce((select dynrec._index_stands(m.id, m.vector_index) from dynrec_data.model_version m where m.id = model), false)
 $$;
-comment on function dynrec._has_vector_index(int) is 'Internal. Whether the HNSW index of a model version stands.';
+comment on function dynrec._has_vector_index(int) is 'Internal. Whether the HNSW index that the reads of a model version use stands.';
 
 create or replace function dynrec._loses(m dynrec_data.model_version) returns boolean
 language sql immutable

@@ -172,54 +172,59 @@ set search_path from current
 as $$
   with leaf as (
     select r.name, m.id as model_id, m.dimension, format('dynrec_data.item_vector_%s', m.id)::regclass as relation,
-      format('item_vector_%s_hnsw', m.id) as index_name
+      i.wanted, dynrec._index_name(m.id, i.wanted) as index_name, m.vector_index <> i.wanted as reads_another
     from dynrec_data.recommender r join dynrec_data.model_version m on m.recommender_id = r.id and dynrec._is_live(m)
+      cross join lateral (select dynrec._wanted_index(r, m) as wanted) i
       cross join lateral (select case when m.id = r.content_model_id then 'item' else 'derived' end as kind) k
     where not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action in ('scan_items', 'scan_derived'))
       and not exists (select from dynrec_data.change c where c.recommender_id = r.id and c.kind = k.kind and c.lane = 1)
       and not exists (select from dynrec_data.lease l where l.recommender_id = r.id and l.kind = k.kind and l.lane = 1)
   ), judged as (
-    select leaf.*, coalesce(i.indisvalid, false) as stands, i.indisvalid is false as broken, n.nspname as vector_schema,
+    select leaf.*, coalesce(i.indisvalid, false) as stands, i.indisvalid is false as broken,
       coalesce(s.n_dead_tup > 1000 and s.n_dead_tup > 0.1 * s.n_live_tup, false) as churned,
       exists (select from dynrec_data.item_vector v where v.model_id = leaf.model_id) as filled
     from leaf
     left join pg_class c on c.relname = leaf.index_name and c.relnamespace = 'dynrec_data'::regnamespace
     left join pg_index i on i.indexrelid = c.oid
     left join pg_stat_all_tables s on s.relid = leaf.relation
-    join pg_extension x on x.extname = 'vector' join pg_namespace n on n.oid = x.extnamespace
   )
   select j.name, j.model_id, j.relation, w.step, w.statement
   from judged j cross join lateral (values
     (1, j.broken, format('drop index concurrently if exists dynrec_data.%I', j.index_name)),
-    (2, not j.stands and j.filled, format(
-      'create index concurrently %1$I on %2$s using hnsw ((embedding::%3$I.vector(%4$s)) %3$I.vector_ip_ops) with (ef_construction = 128)',
-      j.index_name, j.relation, j.vector_schema, j.dimension)),
+    (2, not j.stands and j.filled, format('create index concurrently %I on %s using %s', j.index_name, j.relation, dynrec._index_method(j.wanted, j.dimension))),
     -- reindex before vacuum: vacuuming a churned HNSW index takes minutes, rebuilding it seconds
     (3, j.stands and j.churned, format('reindex index concurrently dynrec_data.%I', j.index_name)),
-    (4, j.churned or not j.stands and j.filled, format('vacuum (analyze) %s', j.relation))
+    (4, j.churned or not j.stands and j.filled, format('vacuum (analyze) %s', j.relation)),
+    (5, j.reads_another and (j.stands or j.filled), format('select dynrec._use_index(%s)', j.model_id))
   ) w (step, needed, statement)
   where w.needed
+  union all
+  select j.name, j.model_id, j.relation, 6, format('drop index concurrently if exists dynrec_data.%I', other.index_name)
+  from judged j cross join lateral (
+    select dynrec._index_name(j.model_id, h) as index_name from unnest(array['full', 'half', 'binary']) h where h <> j.wanted) other
+  where j.stands and not j.reads_another and to_regclass(format('dynrec_data.%I', other.index_name)) is not null
 $$;
 comment on function dynrec._index_work() is
-  'Internal. What the vector indexes need now, in steps: 1 drop a broken one, 2 create after a backfill, 3 reindex and 4 vacuum after churn.';
+  'Internal. What the vector indexes need now, in steps: 1 drop a broken one, 2 create after a backfill, or of another kind, 3 reindex and 4 vacuum after churn, 5 read through another kind, 6 drop those of other kinds, once nobody reads through them.';
 
 create or replace function dynrec._build_vector_index(model_id int) returns void
 language plpgsql security definer
 set search_path from current
+set lock_timeout = '10s'
 as $$
 declare
   work text;
 begin
   -- what is written meanwhile waits, and with it the vectors of this model; the application and the reads do not
   for work in
-    select replace(w.statement, ' concurrently', '') from dynrec._index_work() w where w.model_id = _build_vector_index.model_id and w.step <= 2 order by w.step
+    select replace(w.statement, ' concurrently', '') from dynrec._index_work() w where w.model_id = _build_vector_index.model_id and w.step in (1, 2, 6) order by w.step
   loop
     execute work;
   end loop;
 end
 $$;
 comment on function dynrec._build_vector_index(int) is
-  'Internal. Builds the HNSW index of a model version if it is due, for workers that do not own the table and cannot build it concurrently.';
+  'Internal. Builds the HNSW index of a model version if it is due, and drops one that is not wanted any more, for workers that do not own the table and cannot do so concurrently.';
 
 create or replace function dynrec._may_maintain(relation regclass) returns boolean
 language sql stable
@@ -233,9 +238,9 @@ create or replace function dynrec._index_statements() returns table (recommender
 language sql stable
 set search_path from current
 as $$
-  select w.recommender, case when o.owns or w.step > 2 then w.statement else format('select dynrec._build_vector_index(%s)', w.model_id) end
+  select w.recommender, case when o.owns or w.step between 3 and 5 then w.statement else format('select dynrec._build_vector_index(%s)', w.model_id) end
   from dynrec._index_work() w, lateral (select pg_has_role(c.relowner, 'usage') as owns from pg_class c where c.oid = w.relation) o
-  where o.owns or w.step = 2 or w.step > 2 and dynrec._may_maintain(w.relation)
+  where o.owns or w.step in (2, 5, 6) or w.step in (3, 4) and dynrec._may_maintain(w.relation)
   order by w.recommender, w.model_id, w.step
 $$;
 comment on function dynrec._index_statements() is

@@ -48,13 +48,20 @@ set hnsw.iterative_scan = 'strict_order'
 set hnsw.ef_search = 100
 set enable_sort = off  -- through the index it is
 as $$
+declare
+  holds text := (select m.vector_index from dynrec_data.model_version m where m.id = r.active_model_id);
 begin
+  perform set_config('hnsw.iterative_scan', dynrec._index_scan(holds), true);
+  perform set_config('hnsw.ef_search', dynrec._probe(holds, n), true);
   return query execute dynrec._render($query$
-    select v.item_id, -(v.embedding::vector({dimension}) <#> $3) as score
-    from dynrec_data.item_vector_{model} v
-    where {allowed} and {seen} and {known}
-    order by v.embedding::vector({dimension}) <#> $3 limit $4
-    $query$, jsonb_build_object('model', r.active_model_id, 'dimension', vector_dims(query),
+    select c.item_id, c.score from (
+      select v.item_id, -(v.embedding <#> $3) as score
+      from dynrec_data.item_vector_{model} v
+      where {allowed} and {seen} and {known}
+      order by {distance} limit dynrec._reach({holds}, $4)
+    ) c
+    order by c.score desc limit $4
+    $query$, jsonb_build_object('model', r.active_model_id, 'distance', dynrec._distance(holds, vector_dims(query), '$3'), 'holds', quote_literal(holds),
       'allowed', dynrec._not_excluded('v.item_id'),
       'seen', case when as_of is not null and filter is null and not row_security_active(r.items) then 'true'
         else dynrec._in_source(r, 'v.item_id', filter) end,

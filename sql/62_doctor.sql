@@ -94,14 +94,15 @@ as $$
     case when n.nspname = 'dynrec_data' then 'is the maintenance queue served? it builds the index anew: dynrec worker --queues maintenance'
       else format('reindex index concurrently %s', i.indexrelid::regclass) end
   from pg_index i join pg_class x on x.oid = i.indexrelid join pg_namespace n on n.oid = x.relnamespace
-  left join dynrec_data.model_version m on n.nspname = 'dynrec_data' and x.relname = format('item_vector_%s_hnsw', m.id)
+  left join dynrec_data.model_version m on n.nspname = 'dynrec_data' and starts_with(x.relname, dynrec._index_name(m.id, 'full'))
   join dynrec_data.recommender r on r.id = m.recommender_id or i.indrelid in (r.items::oid, r.interactions::oid)
   where not i.indisvalid
   union all
   select r.name, 'info', format('index %s has not been used since %s', s.indexrelname, greatest(a.since, d.stats_reset)),
     'nobody reads, or enable_indexscan is off, or random_page_cost is too high for this storage: compare dynrec.index_recall'
   from dynrec_data.recommender r
-  join pg_stat_all_indexes s on s.schemaname = 'dynrec_data' and s.indexrelname = format('item_vector_%s_hnsw', r.active_model_id) and s.idx_scan = 0
+  join dynrec_data.model_version m on m.id = r.active_model_id
+  join pg_stat_all_indexes s on s.schemaname = 'dynrec_data' and s.indexrelname = dynrec._index_name(m.id, m.vector_index) and s.idx_scan = 0
   cross join lateral (select max(v.activated_at) as since from dynrec_data.model_activation v where v.recommender_id = r.id) a
   cross join lateral (select b.stats_reset from pg_stat_database b where b.datname = current_database()) d
   where greatest(a.since, d.stats_reset) < now() - interval '7 days'

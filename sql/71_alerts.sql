@@ -22,7 +22,7 @@ as $$
       and n.value < n.usual - 3 * sqrt(coalesce(n.spread, 0) ^ 2 / n.times + coalesce(n.standard_error, 0) ^ 2)
     union all
     select 'warning', 'index recall is low', format('the index finds %s of what an exact search finds', n.value::numeric(9, 3)),
-      format('reindex index concurrently dynrec_data.item_vector_%s_hnsw', n.model_id)
+      dynrec._recall_remedy(n.model_id)
     where n.metric = 'index_recall_at_k' and n.value < 0.95 and n.model_id = r.active_model_id
     union all
     select 'warning', 'inputs drifted', format('%s: population stability index %s since model version %s was made', n.slice, n.value::numeric(9, 2), n.model_id),

@@ -61,6 +61,7 @@ class ModelVersion:
     report: dict[str, Any]  # what cleaning dropped and clipped
     error: str | None  # why training failed
     forgotten_users: int  # that it learned from and who were forgotten since
+    vector_index: str  # what the index holds that reads go through: full, half or binary
 
 
 @dataclass(frozen=True, slots=True)

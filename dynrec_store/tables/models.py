@@ -65,6 +65,13 @@ model_version = Table(
         server_default=text("0"),
         comment="users it learned from who were forgotten since",
     ),
+    Column(
+        "vector_index",
+        Text,
+        nullable=False,
+        server_default=text("'full'"),
+        comment="what the index holds that reads go through: full, half or binary",
+    ),
     CheckConstraint(
         "state in ('staged', 'training', 'failed', 'backfilling', 'shadow', 'active', 'standby', 'retired')",
         name="state",
