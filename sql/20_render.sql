@@ -165,6 +165,7 @@ as $$
     'id', r.id,
     'content_model', r.content_model_id,
     'content_dimension', m.dimension,
+    'in_half', dynrec._in_half(r, m)::text,
     'live_models', dynrec._live_models(r.id),
     'has_derived', (dynrec._live_models(r.id) <> r.content_model_id::text)::text,
     'has_learned', exists (select from dynrec_data.model_version l where l.recommender_id = r.id and l.kind = 'learned' and dynrec._is_live(l))::text,
@@ -239,7 +240,7 @@ language plpgsql stable
 set search_path from current
 as $$
 begin
-  return dynrec._names(r) || jsonb_build_object('model', m.id, 'dimension', m.dimension)
+  return dynrec._names(r) || jsonb_build_object('model', m.id, 'dimension', m.dimension, 'in_half', dynrec._in_half(r, m)::text)
     || case m.kind when 'learned' then dynrec._learned_names(m) else '{}' end || dynrec._index_names(m);
 end
 $$;

@@ -11,6 +11,18 @@ language sql stable
 as $$ select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace where x.extname = 'vector' $$;
 comment on function dynrec._vector_schema() is 'Internal. The schema of pgvector, quoted.';
 
+create or replace function dynrec._stored(holds text, prefix text) returns text
+language sql stable
+set search_path from current
+as $$
+  select format(case holds
+    when 'full' then '%1$sembedding'
+    when 'half' then 'coalesce(%1$shalf, %1$sembedding::%2$s.halfvec)'
+    when 'binary' then 'coalesce(%1$sembedding, %1$shalf::%2$s.vector)'
+  end, prefix, dynrec._vector_schema())
+$$;
+comment on function dynrec._stored(text, text) is 'Internal. The expression of a row''s vector, in whichever of its columns it is, that an index is made of.';
+
 create or replace function dynrec._indexed(holds text, dimension int, embedding text) returns text
 language sql stable
 set search_path from current
@@ -31,7 +43,7 @@ create or replace function dynrec._index_method(holds text, dimension int) retur
 language sql stable
 set search_path from current
 as $$
-  select format('hnsw ((%s) %s.%s) with (ef_construction = 128)', dynrec._indexed(holds, dimension, 'embedding'), dynrec._vector_schema(),
+  select format('hnsw ((%s) %s.%s) with (ef_construction = 128)', dynrec._indexed(holds, dimension, dynrec._stored(holds, '')), dynrec._vector_schema(),
     case holds when 'full' then 'vector_ip_ops' when 'half' then 'halfvec_ip_ops' when 'binary' then 'bit_hamming_ops' end)
 $$;
 comment on function dynrec._index_method(text, int) is 'Internal. What stands behind "using" in the statement that creates the index.';
@@ -40,7 +52,7 @@ create or replace function dynrec._distance(holds text, dimension int, query tex
 language sql stable
 set search_path from current
 as $$
-  select dynrec._indexed(holds, dimension, 'v.embedding') || case holds
+  select dynrec._indexed(holds, dimension, dynrec._stored(holds, 'v.')) || case holds
     when 'full' then ' <#> ' || query
     -- of length 1: the order is the same, and nothing is beyond the range of half precision
     when 'half' then ' <#> ' || dynrec._indexed(holds, dimension, format('l2_normalize(%s)', query))
@@ -83,7 +95,13 @@ comment on function dynrec._index_names(dynrec_data.model_version) is
 create or replace function dynrec._wanted_index(r dynrec_data.recommender, m dynrec_data.model_version) returns text
 language sql immutable
 set search_path from current
-as $$ select case when m.kind = 'learned' and r.options ->> 'vector_index' = 'binary' then 'half' else r.options ->> 'vector_index' end $$;
+as $$
+  select case
+    when m.kind = 'learned' and r.options ->> 'vector_index' = 'binary' then 'half'
+    -- which has to hold all vectors: not before all are full
+    when r.options ->> 'vector_index' = 'full' and m.vector_storage <> 'full' then m.vector_index
+    else r.options ->> 'vector_index' end
+$$;
 comment on function dynrec._wanted_index(dynrec_data.recommender, dynrec_data.model_version) is
   'Internal. What the index of a model version is to hold. Few bits tell directions, and unit vectors apart: a learned model''s vectors have lengths that count, and are held in half precision instead.';
 

@@ -17,7 +17,7 @@ begin
   perform set_config('hnsw.ef_search', dynrec._probe({holds}, n), true);
   return query
     select c.item_id, c.score from (
-      select v.item_id, -(v.embedding <#> query) as score
+      select v.item_id, -(dynrec._vector(v.embedding, v.half) <#> query) as score
       from dynrec_data.item_vector_{model} v
       where not (v.item_id in (select e from unnest(excluded) e where e is not null))
         and exists (select from {items} i where i.{key} = v.item_id::{key_type})
@@ -31,8 +31,8 @@ create or replace function dynrec_data.vector_known_m{model}(item text, known_at
 language sql stable
 as $$
   select coalesce(
-    (select v.embedding from dynrec_data.item_vector_{model} v where v.item_id = item and v.created_at <= known_at),
-    (select h.embedding from dynrec_data.item_vector_history h
+    (select dynrec._vector(v.embedding, v.half) from dynrec_data.item_vector_{model} v where v.item_id = item and v.created_at <= known_at),
+    (select dynrec._vector(h.embedding, h.half) from dynrec_data.item_vector_history h
      where h.model_id = {model} and h.item_id = item and h.created_at <= known_at and h.replaced_at > known_at limit 1))
 $$;
 $body$ $template$;

@@ -51,7 +51,7 @@ begin
     select dynrec._scale(s.total, dynrec._decay(dynrec._age(reference, stored.reference_time), s.half_life)) as part
     from unnest(stored.state, stored.half_lives) as s (total, half_life) where s.total is not null
     union all
-    select dynrec._scale(v.embedding, e.weight)
+    select dynrec._scale(dynrec._vector(v.embedding, v.half), e.weight)
     from dynrec_data.sum_events_m{model}(event.item_ids, event.kinds, event.event_values, event.times, reference) e
     join dynrec_data.item_vector_{model} v on v.item_id = e.item_id
   ) p;
@@ -122,7 +122,7 @@ as $$
   select case when vector_norm(t.total) > 0 then l2_normalize(t.total) end, null::int
   from (
     select sum(case when known_at is null
-      then (select v.embedding from dynrec_data.item_vector_{model} v where v.item_id = i)
+      then (select dynrec._vector(v.embedding, v.half) from dynrec_data.item_vector_{model} v where v.item_id = i)
       else dynrec_data.vector_known_m{model}(i, known_at) end) as total
     from unnest(item_ids) i
   ) t

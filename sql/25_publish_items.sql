@@ -21,7 +21,8 @@ as $$
     select h.*, r.content, r.features, r.content_hash
     from unnest(item_ids, contents, content_hashes, all_features) as r (item_id, content, content_hash, features) join held h using (item_id)
   ), encoded as materialized (
-    select distinct on (e.content_hash) e.content_hash, dynrec._flush(e.embedding) as embedding from unnest(hashes, vectors) as e (content_hash, embedding)
+    select distinct on (e.content_hash) e.content_hash, dynrec._rounded(dynrec._flush(e.embedding), {in_half}) as embedding
+    from unnest(hashes, vectors) as e (content_hash, embedding)
   ), judged as materialized (
     select r.*, known.embedding,
       c.content_hash as old_hash, c.features as old_features, c.valid_from as old_content_from, c.created_at as old_content_made,
@@ -36,7 +37,9 @@ as $$
     from read r
     -- how many leases and vectors there are, the statistics do not know: what comes in a batch is hashed, what is stored is looked up by key
     left join lateral (select x.* from dynrec_data.item_content x where x.recommender_id = {id} and x.item_id = r.item_id limit 1) c on true
-    left join lateral (select x.* from dynrec_data.item_vector_{content_model} x where x.item_id = r.item_id limit 1) v on true
+    left join lateral (
+      select x.item_id, dynrec._vector(x.embedding, x.half) as embedding, x.valid_from, x.created_at from dynrec_data.item_vector_{content_model} x where x.item_id = r.item_id limit 1
+    ) v on true
     left join lateral (
       select h.valid_to, h.replaced_at from dynrec_data.item_content_history h
       where c.item_id is null and h.recommender_id = {id} and h.item_id = r.item_id order by h.valid_to desc limit 1
@@ -51,7 +54,7 @@ as $$
         case when c.content_hash = r.content_hash then v.embedding end,
         e.embedding,
         (select twin.embedding from dynrec_data.item_content other
-           cross join lateral (select x.embedding from dynrec_data.item_vector_{content_model} x where x.item_id = other.item_id limit 1) twin
+           cross join lateral (select dynrec._vector(x.embedding, x.half) as embedding from dynrec_data.item_vector_{content_model} x where x.item_id = other.item_id limit 1) twin
          where other.recommender_id = {id} and other.content_hash = r.content_hash limit 1)) as embedding
     ) known on r.content is not null
   ), content_closed as (
@@ -75,19 +78,20 @@ as $$
     on conflict (recommender_id, item_id) do update set content_hash = excluded.content_hash, document = excluded.document,
       features = excluded.features, valid_from = excluded.valid_from, created_at = excluded.created_at
   ), vector_closed as (
-    insert into dynrec_data.item_vector_history (model_id, item_id, embedding, valid_from, valid_to, created_at, replaced_at)
-    select {content_model}, j.item_id, j.old_embedding, j.old_from, greatest(j.captured_at, j.vector_after), j.old_made,
+    insert into dynrec_data.item_vector_history (model_id, item_id, embedding, half, valid_from, valid_to, created_at, replaced_at)
+    select {content_model}, j.item_id, case when not {in_half} then j.old_embedding end, case when {in_half} then j.old_embedding::halfvec end,
+      j.old_from, greatest(j.captured_at, j.vector_after), j.old_made,
       case j.outcome when 'removed' then greatest(j.captured_at, j.old_made) else j.made_at end
     from judged j where j.old_embedding is not null and j.outcome in ('published', 'removed')
   ), vector_gone as (
     delete from dynrec_data.item_vector_{content_model} v
     where v.item_id = any (item_ids) and (v.item_id in (select j.item_id from judged j where j.outcome = 'removed')) is true
   ), vector_new as (
-    insert into dynrec_data.item_vector_{content_model} as v (model_id, item_id, embedding, valid_from, created_at)
-    select {content_model}, j.item_id, j.embedding, greatest(j.captured_at, j.vector_after), j.made_at
+    insert into dynrec_data.item_vector_{content_model} as v (model_id, item_id, embedding, half, valid_from, created_at)
+    select {content_model}, j.item_id, case when not {in_half} then j.embedding end, case when {in_half} then j.embedding::halfvec end, greatest(j.captured_at, j.vector_after), j.made_at
     from judged j where j.outcome = 'published' order by j.item_id
     on conflict (item_id, model_id) do update
-      set embedding = excluded.embedding, valid_from = excluded.valid_from, created_at = excluded.created_at
+      set embedding = excluded.embedding, half = excluded.half, valid_from = excluded.valid_from, created_at = excluded.created_at
   ), told as (
     insert into dynrec_data.outbox (model_id, kind, entity, recommender_id, valid_from)
     select {content_model}, 'item', j.item_id, {id}, greatest(j.captured_at, j.vector_after) from judged j

@@ -59,7 +59,7 @@ as $template$ select $body$
       select e.user_id, max(e.reference) as reference, count(*) as events from event_{model} e group by e.user_id
     ) e using (user_id)
   ), moved_{model} as materialized (
-    select w.user_id, w.slot, sum(dynrec._scale(v.embedding, w.weight)) as total
+    select w.user_id, w.slot, sum(dynrec._scale(dynrec._vector(v.embedding, v.half), w.weight)) as total
     from (
       select e.user_id, dynrec_data.kind_slot_{id}(e.kind) as slot, e.item_id,
         sum(dynrec_data.kind_weight_{id}(e.kind, e.value)

@@ -22,7 +22,7 @@ begin
   perform set_config('hnsw.ef_search', dynrec._probe({holds}, n), true);
   return query
     with near as materialized (
-      select v.item_id, -(v.embedding <#> query) as score
+      select v.item_id, -(dynrec._vector(v.embedding, v.half) <#> query) as score
       from dynrec_data.item_vector_{model} v
       where not (v.item_id in (select e from unnest(excluded) e where e is not null))
         and not (leave_out_seen and v.item_id in (select i.item_id from dynrec_data.interactions_{id}(array[for_user]) i))

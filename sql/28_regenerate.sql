@@ -93,6 +93,7 @@ set search_path from current
 as $$
 begin
   perform dynrec._write_code(recommender_id);
+  perform dynrec._note_storage(recommender_id);
   perform dynrec._grant_generated(recommender_id);
   perform dynrec._generate_sees_item();
 end

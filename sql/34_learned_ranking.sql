@@ -86,7 +86,7 @@ begin
       ) i group by i.item_id
     ), given as materialized (
       select i.item_id, case when known_at is null
-        then (select v.embedding from dynrec_data.item_vector_{model} v where v.item_id = i.item_id)
+        then (select dynrec._vector(v.embedding, v.half) from dynrec_data.item_vector_{model} v where v.item_id = i.item_id)
         else dynrec_data.vector_known_m{model}(i.item_id, known_at) end as embedding
       from unnest(item_ids) as i (item_id)
     ), counted as (

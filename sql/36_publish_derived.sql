@@ -15,7 +15,7 @@ as $$
     where l.token = by_token and l.recommender_id = {id} and l.kind = 'derived' and l.entity = any (item_ids)
     order by l.entity for update
   ), given as materialized (
-    select h.*, dynrec._flush(g.embedding) as embedding, case when cardinality(all_contexts) > 0 then array(
+    select h.*, dynrec._rounded(dynrec._flush(g.embedding), {in_half}) as embedding, case when cardinality(all_contexts) > 0 then array(
       select dynrec._flush(all_contexts[(g.position - 1) * (cardinality(all_contexts) / cardinality(item_ids)) + s])
       from generate_series(1, cardinality(all_contexts) / cardinality(item_ids)) s) end as contexts
     from unnest(item_ids, embeddings) with ordinality as g (item_id, embedding, position) join held h using (item_id)
@@ -28,7 +28,9 @@ as $$
       greatest(clock_timestamp(), v.created_at, last.replaced_at) as made_at
     from given g
     -- how many leases and vectors there are, the statistics do not know: what comes in a batch is hashed, what is stored is looked up by key
-    left join lateral (select x.* from dynrec_data.item_vector_{model} x where x.item_id = g.item_id limit 1) v on true
+    left join lateral (
+      select x.item_id, dynrec._vector(x.embedding, x.half) as embedding, x.contexts, x.valid_from, x.created_at from dynrec_data.item_vector_{model} x where x.item_id = g.item_id limit 1
+    ) v on true
     left join lateral (
       select h.valid_to, h.replaced_at from dynrec_data.item_vector_history h
       where v.item_id is null and h.model_id = {model} and h.item_id = g.item_id order by h.valid_to desc limit 1
@@ -37,19 +39,19 @@ as $$
     cross join lateral (select coalesce(dynrec._equal_sums(array[v.embedding], array[g.embedding]), false) as same) e
     cross join lateral (select case when g.contexts is null then e.same else coalesce(dynrec._equal_sums(v.contexts, g.contexts), false) end as same) c
   ), vector_closed as (
-    insert into dynrec_data.item_vector_history (model_id, item_id, embedding, contexts, valid_from, valid_to, created_at, replaced_at)
-    select {model}, j.item_id, j.old_embedding, j.old_contexts, j.old_from, greatest(j.captured_at, j.vector_after), j.old_made,
+    insert into dynrec_data.item_vector_history (model_id, item_id, embedding, half, contexts, valid_from, valid_to, created_at, replaced_at)
+    select {model}, j.item_id, case when not {in_half} then j.old_embedding end, case when {in_half} then j.old_embedding::halfvec end, j.old_contexts, j.old_from, greatest(j.captured_at, j.vector_after), j.old_made,
       case j.outcome when 'removed' then greatest(j.captured_at, j.old_made) else j.made_at end
     from judged j where j.old_embedding is not null and j.outcome <> 'unchanged'
   ), vector_gone as (
     delete from dynrec_data.item_vector_{model} v
     where v.item_id = any (item_ids) and (v.item_id in (select j.item_id from judged j where j.outcome = 'removed')) is true
   ), vector_new as (
-    insert into dynrec_data.item_vector_{model} as v (model_id, item_id, embedding, contexts, valid_from, created_at)
-    select {model}, j.item_id, j.embedding, j.contexts, greatest(j.captured_at, j.vector_after), j.made_at
+    insert into dynrec_data.item_vector_{model} as v (model_id, item_id, embedding, half, contexts, valid_from, created_at)
+    select {model}, j.item_id, case when not {in_half} then j.embedding end, case when {in_half} then j.embedding::halfvec end, j.contexts, greatest(j.captured_at, j.vector_after), j.made_at
     from judged j where j.outcome = 'published' order by j.item_id
     on conflict (item_id, model_id) do update
-      set embedding = excluded.embedding, contexts = excluded.contexts, valid_from = excluded.valid_from, created_at = excluded.created_at
+      set embedding = excluded.embedding, half = excluded.half, contexts = excluded.contexts, valid_from = excluded.valid_from, created_at = excluded.created_at
   ), told as (
     insert into dynrec_data.outbox (model_id, kind, entity, recommender_id, valid_from)
     select {model}, 'item', j.item_id, {id}, greatest(j.captured_at, j.vector_after) from judged j
@@ -110,7 +112,7 @@ begin
       $query$, m.recommender_id) using ids;
   else
     return query execute format($query$
-      select k.item_id, null::text, v.embedding, f.numbers, f.labels
+      select k.item_id, null::text, dynrec._vector(v.embedding, v.half), f.numbers, f.labels
       from unnest($1) k (item_id)
       left join dynrec_data.item_vector_%s v on v.item_id = k.item_id
       left join dynrec._item_features(%s, $1, null) f on f.item_id = k.item_id

@@ -67,7 +67,7 @@ language plpgsql stable security definer
 set search_path from current
 as $$
 begin
-  return query select v.item_id, v.embedding from dynrec_data.item_vector v
+  return query select v.item_id, dynrec._vector(v.embedding, v.half) from dynrec_data.item_vector v
     where v.model_id = (select m.base_model_id from dynrec_data.model_version m where m.id = model) order by v.item_id;
 end
 $$;

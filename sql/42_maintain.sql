@@ -172,7 +172,7 @@ set search_path from current
 as $$
   with leaf as (
     select r.name, m.id as model_id, m.dimension, format('dynrec_data.item_vector_%s', m.id)::regclass as relation,
-      i.wanted, dynrec._index_name(m.id, i.wanted) as index_name, m.vector_index <> i.wanted as reads_another
+      i.wanted, dynrec._index_name(m.id, i.wanted) as index_name, m.vector_index <> i.wanted as reads_another, m.vector_storage = 'mixed' as converting
     from dynrec_data.recommender r join dynrec_data.model_version m on m.recommender_id = r.id and dynrec._is_live(m)
       cross join lateral (select dynrec._wanted_index(r, m) as wanted) i
       cross join lateral (select case when m.id = r.content_model_id then 'item' else 'derived' end as kind) k
@@ -181,7 +181,7 @@ as $$
       and not exists (select from dynrec_data.lease l where l.recommender_id = r.id and l.kind = k.kind and l.lane = 1)
   ), judged as (
     select leaf.*, coalesce(i.indisvalid, false) as stands, i.indisvalid is false as broken,
-      coalesce(s.n_dead_tup > 1000 and s.n_dead_tup > 0.1 * s.n_live_tup, false) as churned,
+      coalesce(s.n_dead_tup > 1000 and s.n_dead_tup > 0.1 * s.n_live_tup and not leaf.converting, false) as churned,
       exists (select from dynrec_data.item_vector v where v.model_id = leaf.model_id) as filled
     from leaf
     left join pg_class c on c.relname = leaf.index_name and c.relnamespace = 'dynrec_data'::regnamespace
@@ -195,7 +195,8 @@ as $$
     -- reindex before vacuum: vacuuming a churned HNSW index takes minutes, rebuilding it seconds
     (3, j.stands and j.churned, format('reindex index concurrently dynrec_data.%I', j.index_name)),
     (4, j.churned or not j.stands and j.filled, format('vacuum (analyze) %s', j.relation)),
-    (5, j.reads_another and (j.stands or j.filled), format('select dynrec._use_index(%s)', j.model_id))
+    (5, j.reads_another and (j.stands or j.filled), format('select dynrec._use_index(%s)', j.model_id)),
+    (7, j.converting and not j.reads_another and (j.stands or not j.filled), format('select dynrec._convert_vectors(%s)', j.model_id))
   ) w (step, needed, statement)
   where w.needed
   union all
@@ -205,7 +206,7 @@ as $$
   where j.stands and not j.reads_another and to_regclass(format('dynrec_data.%I', other.index_name)) is not null
 $$;
 comment on function dynrec._index_work() is
-  'Internal. What the vector indexes need now, in steps: 1 drop a broken one, 2 create after a backfill, or of another kind, 3 reindex and 4 vacuum after churn, 5 read through another kind, 6 drop those of other kinds, once nobody reads through them.';
+  'Internal. What the vector indexes need now, in steps: 1 drop a broken one, 2 create after a backfill, or of another kind, 3 reindex and 4 vacuum after churn, 5 read through another kind, 6 drop those of other kinds, once nobody reads through them, 7 convert stored vectors.';
 
 create or replace function dynrec._build_vector_index(model_id int) returns void
 language plpgsql security definer
@@ -238,9 +239,9 @@ create or replace function dynrec._index_statements() returns table (recommender
 language sql stable
 set search_path from current
 as $$
-  select w.recommender, case when o.owns or w.step between 3 and 5 then w.statement else format('select dynrec._build_vector_index(%s)', w.model_id) end
+  select w.recommender, case when o.owns or w.step in (3, 4, 5, 7) then w.statement else format('select dynrec._build_vector_index(%s)', w.model_id) end
   from dynrec._index_work() w, lateral (select pg_has_role(c.relowner, 'usage') as owns from pg_class c where c.oid = w.relation) o
-  where o.owns or w.step in (2, 5, 6) or w.step in (3, 4) and dynrec._may_maintain(w.relation)
+  where o.owns or w.step in (2, 5, 6, 7) or w.step in (3, 4) and dynrec._may_maintain(w.relation)
   order by w.recommender, w.model_id, w.step
 $$;
 comment on function dynrec._index_statements() is

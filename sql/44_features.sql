@@ -328,9 +328,9 @@ begin
   return query
     select 'content_vector', null::double precision, null::text, v.embedding, v.created_at
     from (
-      select c.embedding, c.created_at from dynrec_data.item_vector c where c.model_id = r.content_model_id and c.item_id = key and c.created_at <= moment
+      select dynrec._vector(c.embedding, c.half) as embedding, c.created_at from dynrec_data.item_vector c where c.model_id = r.content_model_id and c.item_id = key and c.created_at <= moment
       union all
-      select h.embedding, h.created_at from dynrec_data.item_vector_history h
+      select dynrec._vector(h.embedding, h.half), h.created_at from dynrec_data.item_vector_history h
       where h.model_id = r.content_model_id and h.item_id = key and h.created_at <= moment and h.replaced_at > moment
     ) v;
 end

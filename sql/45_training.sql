@@ -52,9 +52,9 @@ as $body$
     ), vector_version as materialized (
       select v.*, (row_number() over (partition by v.item_id order by v.created_at))::int as number
       from (
-        select c.item_id, c.embedding, c.contexts, c.created_at, null::timestamptz as replaced_at from dynrec_data.item_vector_{model} c
+        select c.item_id, dynrec._vector(c.embedding, c.half) as embedding, c.contexts, c.created_at, null::timestamptz as replaced_at from dynrec_data.item_vector_{model} c
         union all
-        select h.item_id, h.embedding, h.contexts, h.created_at, h.replaced_at from dynrec_data.item_vector_history h where h.model_id = {model}
+        select h.item_id, dynrec._vector(h.embedding, h.half), h.contexts, h.created_at, h.replaced_at from dynrec_data.item_vector_history h where h.model_id = {model}
       ) v where $3 or v.created_at < $2 and (v.replaced_at is null or v.replaced_at > $1)
     ), shelf as materialized (
       select v.item_id, array_agg(v.created_at order by v.number) as begins from vector_version v group by v.item_id

@@ -69,7 +69,7 @@ language sql immutable
 set search_path from current
 as $$
   select format(case kind
-    when 'item' then 'select v.item_id as entity, v.valid_from, v.created_at, v.embedding as vector
+    when 'item' then 'select v.item_id as entity, v.valid_from, v.created_at, dynrec._vector(v.embedding, v.half) as vector
       from dynrec_data.item_vector_%1$s v where v.item_id = any ($1)'
     else 'select u.user_id as entity, u.valid_from, u.created_at, case when $2 then (dynrec_data.query_m%1$s(u.user_id)).query end as vector
       from dynrec_data.user_vector_%1$s u where u.user_id = any ($1)' end, model_id)

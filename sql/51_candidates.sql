@@ -8,11 +8,12 @@ set search_path from current
 as $$
 begin
   return query execute format($query$
-    select v.item_id, -(v.embedding <#> $3) as score
+    select v.item_id, -(%s <#> $3) as score
     from %s
     where %s and (%s)
     order by score desc, v.item_id limit $4
     $query$,
+    case when as_of is null then 'dynrec._vector(v.embedding, v.half)' else 'v.embedding' end,
     case when from_source then format(
         e'(select item.%I::text as id from %s item, lateral (select $1::jsonb as args) a where (\n%s\n)) e join dynrec_data.item_vector_%s v on v.item_id = e.id',
         r.item_key, dynrec._qualified(r.items), filter, r.active_model_id)
@@ -32,9 +33,9 @@ language sql stable
 set search_path from current
 as $$
   select format($query$(
-    select c.item_id, c.embedding from dynrec_data.item_vector_%1$s c where c.created_at <= $5
+    select c.item_id, dynrec._vector(c.embedding, c.half) as embedding from dynrec_data.item_vector_%1$s c where c.created_at <= $5
     union all
-    select h.item_id, h.embedding from dynrec_data.item_vector_history h
+    select h.item_id, dynrec._vector(h.embedding, h.half) from dynrec_data.item_vector_history h
     where h.model_id = %1$s and h.created_at <= $5 and h.replaced_at > $5)$query$, r.active_model_id)
 $$;
 comment on function dynrec._known_vectors(dynrec_data.recommender) is 'Internal. The item vectors as known at $5, as a subquery.';
@@ -55,7 +56,7 @@ begin
   perform set_config('hnsw.ef_search', dynrec._probe(holds, n), true);
   return query execute dynrec._render($query$
     select c.item_id, c.score from (
-      select v.item_id, -(v.embedding <#> $3) as score
+      select v.item_id, -(dynrec._vector(v.embedding, v.half) <#> $3) as score
       from dynrec_data.item_vector_{model} v
       where {allowed} and {seen} and {known}
       order by {distance} limit dynrec._reach({holds}, $4)
@@ -124,7 +125,7 @@ begin
     select c.item_id, c.score from (
       select * from unnest($6, $7) as i (item_id, score)
       union all
-      select h.item_id, -(h.embedding <#> $3) from dynrec_data.item_vector_history h
+      select h.item_id, -(dynrec._vector(h.embedding, h.half) <#> $3) from dynrec_data.item_vector_history h
       where h.model_id = %s and h.created_at <= $5 and h.replaced_at > $5 and %s and %s
     ) c
     order by c.score desc, c.item_id limit $4

@@ -9,7 +9,7 @@ declare
 begin
   item_ids := dynrec._as_keys(item_ids, r.item_key_type);
   if as_of is null then
-    execute format('select array_agg(v.embedding order by i.position) from unnest($1) with ordinality i (item_id, position) '
+    execute format('select array_agg(dynrec._vector(v.embedding, v.half) order by i.position) from unnest($1) with ordinality i (item_id, position) '
       'left join dynrec_data.item_vector_%s v using (item_id)', r.active_model_id) into vectors using item_ids;
   else
     execute format('select array_agg(dynrec_data.vector_known_m%s(i.item_id, $2) order by i.position) '

@@ -64,7 +64,7 @@ set search_path from current
 as $$
   select dynrec._model_names(r, m) || jsonb_build_object(
     'known', format(case when as_of is null then 'dynrec_data.interactions_%s(array[$1])' else 'dynrec_data.interactions_known_m%2$s($1, $3)' end, r.id, m.id),
-    'embedding', format(case when as_of is null then '(select v.embedding from dynrec_data.item_vector_%s v where v.item_id = i.item_id)'
+    'embedding', format(case when as_of is null then '(select dynrec._vector(v.embedding, v.half) from dynrec_data.item_vector_%s v where v.item_id = i.item_id)'
       else 'dynrec_data.vector_known_m%s(i.item_id, $3)' end, m.id),
     'contexts', format(case when as_of is null then '(select v.contexts from dynrec_data.item_vector_%s v where v.item_id = i.item_id)'
       else 'dynrec_data.contexts_known_m%s(i.item_id, $3)' end, m.id),

@@ -42,10 +42,10 @@ declare
 begin
   return query
     with made as (
-      select h.valid_from, h.valid_to, h.created_at, h.replaced_at, h.embedding from dynrec_data.item_vector_history h
+      select h.valid_from, h.valid_to, h.created_at, h.replaced_at, dynrec._vector(h.embedding, h.half) as embedding from dynrec_data.item_vector_history h
       where h.model_id = r.active_model_id and h.item_id = key
       union all
-      select v.valid_from, null, v.created_at, null, v.embedding from dynrec_data.item_vector v
+      select v.valid_from, null, v.created_at, null, dynrec._vector(v.embedding, v.half) from dynrec_data.item_vector v
       where v.model_id = r.active_model_id and v.item_id = key
     ), content as (
       select h.valid_from, h.valid_to, h.content_hash, h.features from dynrec_data.item_content_history h

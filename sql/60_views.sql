@@ -26,7 +26,7 @@ select r.name as recommender, m.id as model_version, m.kind, m.state, m.state = 
   case when m.state = 'backfilling' and n.done between 0.01 and 1 then (clock_timestamp() - m.stored_at) * (1 / n.done - 1) end as eta,
   case when dynrec._is_live(m) then pg_total_relation_size(to_regclass(format('dynrec_data.item_vector_%s', m.id)))
     + pg_total_relation_size(to_regclass(format('dynrec_data.user_vector_%s', m.id))) else 0 end as bytes,
-  dynrec._has_vector_index(m.id) as indexed, m.metrics, m.report, m.error, m.forgotten_users, m.vector_index
+  dynrec._has_vector_index(m.id) as indexed, m.metrics, m.report, m.error, m.forgotten_users, m.vector_index, m.vector_storage
 from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id
 cross join lateral (
   select c.items, c.users, (c.items + c.users)::double precision / nullif(c.items_wanted + c.users_wanted, 0) as done
@@ -39,7 +39,7 @@ cross join lateral (
 comment on view dynrec.model_versions is
   'Every model version: kind (content: the encoder''s vectors, learned: trained), state (staged, training, failed, backfilling, shadow: complete and kept up to date, '
   'active: answers, standby: answered before and can be rolled back to, retired), encoder, dimension, what it is made of, data cut-off, number of vectors, '
-  'progress of the backfill (0 to 1) with the time left, size on disk in bytes, whether its HNSW index stands, metrics on the validation period, what cleaning dropped; forgotten_users: how many of those whose interactions it learned from were forgotten since (dynrec.forget_user); vector_index: what the index holds that reads go through (full, half or binary).';
+  'progress of the backfill (0 to 1) with the time left, size on disk in bytes, whether its HNSW index stands, metrics on the validation period, what cleaning dropped; forgotten_users: how many of those whose interactions it learned from were forgotten since (dynrec.forget_user); vector_index: what the index holds that reads go through (full, half or binary); vector_storage: how they are stored (full, half, mixed while that changes).';
 
 create or replace view dynrec.freshness with (security_invoker = true) as
 select r.name as recommender, k.kind, k.fresh + k.stale as entities, k.stale, k.oldest, k.lag_p50, k.lag_p99

@@ -16,7 +16,7 @@ begin
   return query execute format($query$
     select %1$s, avg(a.recall), stddev_samp(a.recall) / sqrt(count(*)), count(*)
     from (
-      select v.embedding from dynrec_data.item_vector_%1$s v order by hashtextextended(v.item_id, $4), v.item_id limit $3
+      select dynrec._vector(v.embedding, v.half) as embedding from dynrec_data.item_vector_%1$s v order by hashtextextended(v.item_id, $4), v.item_id limit $3
     ) q, lateral (
       select count(*) as found, min(e.score) as last from dynrec._exact_candidates($1, q.embedding, $2, '{}', null, '{}', null, false) e
     ) exact, lateral (

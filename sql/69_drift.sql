@@ -9,7 +9,7 @@ as $$
 begin
   return query execute format($query$
     with sample as materialized (
-      select v.item_id, v.embedding from dynrec_data.item_vector_%2$s v order by hashtextextended(v.item_id, 0), v.item_id limit 10000
+      select v.item_id, dynrec._vector(v.embedding, v.half) as embedding from dynrec_data.item_vector_%2$s v order by hashtextextended(v.item_id, 0), v.item_id limit 10000
     ), item as materialized (
       select s.embedding, c.features from sample s left join dynrec_data.item_content c on c.recommender_id = %1$s and c.item_id = s.item_id
     )
@@ -91,7 +91,7 @@ declare
   since timestamptz := coalesce(m.data_from, '-infinity');
   profile jsonb;
 begin
-  execute format('select jsonb_build_object(''centre'', avg(l2_normalize(v.embedding))::text, ''until'', $1, ''taken_at'', clock_timestamp(), ''items'', count(*)) from dynrec_data.item_vector_%s v', m.id)
+  execute format('select jsonb_build_object(''centre'', avg(l2_normalize(dynrec._vector(v.embedding, v.half)))::text, ''until'', $1, ''taken_at'', clock_timestamp(), ''items'', count(*)) from dynrec_data.item_vector_%s v', m.id)
     into profile using until;
   select profile || jsonb_build_object('subjects', jsonb_agg(jsonb_build_object('subject', s.subject, 'edges', s.edges, 'labels', s.labels))) into profile
   from (

@@ -62,6 +62,7 @@ class ModelVersion:
     error: str | None  # why training failed
     forgotten_users: int  # that it learned from and who were forgotten since
     vector_index: str  # what the index holds that reads go through: full, half or binary
+    vector_storage: str  # how its vectors are stored: full, half, or mixed while that changes
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,13 @@ model_version = Table(
         server_default=text("'full'"),
         comment="what the index holds that reads go through: full, half or binary",
     ),
+    Column(
+        "vector_storage",
+        Text,
+        nullable=False,
+        server_default=text("'full'"),
+        comment="how its item vectors are stored: full, half, or mixed while that changes",
+    ),
     CheckConstraint(
         "state in ('staged', 'training', 'failed', 'backfilling', 'shadow', 'active', 'standby', 'retired')",
         name="state",

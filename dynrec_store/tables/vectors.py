@@ -1,6 +1,6 @@
 """Contents and vectors, with their history."""
 
-from pgvector.sqlalchemy import Vector
+from pgvector.sqlalchemy import HALFVEC, Vector
 from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, PrimaryKeyConstraint, Table, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 
@@ -8,6 +8,8 @@ from dynrec_store.tables.base import CLOCK, CREATED_AT, REPLACED_AT, TIME, metad
 
 VALID_FROM = "since when it is true in the world"
 VALID_TO = "until when it was true in the world"
+EMBEDDING = "the vector; null: it is stored in half precision"
+HALF = "the vector in half precision, where it is stored so"
 STATE = "one decayed sum of item vectors for each half-life, or for each head of a learned model, as at reference_time"
 HALF_LIVES = "those of the recommender when this was made, in seconds; none for a learned model"
 CONTEXTS = "learned model: what the item adds to a user, one vector for each head"
@@ -59,10 +61,11 @@ item_vector = Table(
     metadata,
     Column("model_id", Integer, nullable=False),
     Column("item_id", Text, nullable=False),
-    Column("embedding", Vector, nullable=False),
+    Column("embedding", Vector, comment=EMBEDDING),
     Column("valid_from", TIME, nullable=False, comment=VALID_FROM),
     Column("created_at", TIME, nullable=False, server_default=CLOCK, comment=CREATED_AT),
     Column("contexts", ARRAY(Vector), comment=CONTEXTS),
+    Column("half", HALFVEC, comment=HALF),
     PrimaryKeyConstraint("item_id", "model_id"),
     postgresql_partition_by="LIST (model_id)",
     comment="The current vector of each item; partition item_vector_N belongs to model version N.",
@@ -73,12 +76,13 @@ item_vector_history = Table(
     metadata,
     Column("model_id", Integer, primary_key=True),
     Column("item_id", Text, primary_key=True),
-    Column("embedding", Vector, nullable=False),
+    Column("embedding", Vector, comment=EMBEDDING),
     Column("valid_from", TIME, nullable=False, comment=VALID_FROM),
     Column("valid_to", TIME, primary_key=True, comment=VALID_TO),
     Column("created_at", TIME, nullable=False, comment=CREATED_AT),
     Column("replaced_at", TIME, nullable=False, comment=REPLACED_AT),
     Column("contexts", ARRAY(Vector), comment=CONTEXTS),
+    Column("half", HALFVEC, comment=HALF),
     postgresql_partition_by="RANGE (valid_to)",
     comment="The item vectors of before; one partition a month.",
 )

@@ -23,6 +23,7 @@ from workers.bench.quality.command import quality
 from workers.bench.recommend import recommend as bench_recommend
 from workers.bench.report import show, show_measures
 from workers.bench.scale import scale as bench_scale
+from workers.bench.storage import storage as bench_storage
 
 app = typer.Typer(
     help="Measure this machine: each figure beside its reference, taken in turn in the same run.",
@@ -164,6 +165,22 @@ def scale(
     show_measures(
         bench_scale(load_settings(), items=items, dimensions=dimension, memory=memory, helpers=helpers), as_json=json
     )
+
+
+@app.command()
+def storage(
+    *,
+    items: Annotated[int, typer.Option(min=1000, max=10_000_000, help="Items of each catalogue.")] = 20_000,
+    dimension: Annotated[
+        list[int], typer.Option(min=1, max=2000, help="Length of the vectors; may be given several times.")
+    ] = [64, 384],  # noqa: B006 - read only
+    users: Annotated[int, typer.Option(min=1, help="Calls in a run, each for another user.")] = 100,
+    runs: Runs = 3,
+    json: Json = False,
+) -> None:
+    """Smaller vectors: bytes, building, reading and recall by what is stored and what the index holds."""
+    settings = load_settings()
+    show_measures(bench_storage(settings, items=items, dimensions=dimension, users=users, runs=runs), as_json=json)
 
 
 app.command()(quality)

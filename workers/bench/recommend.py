@@ -29,7 +29,7 @@ _BY_HAND: LiteralString = """
 """
 
 # Ordered by an expression that no index has: exact.
-_EXACT: LiteralString = """
+EXACT: LiteralString = """
     select v.item_id, -(v.embedding <#> %(query)s) as score from {vectors} v
     where v.item_id not in (select e.item_id::text from {events} e where e.user_id = %(user)s)
     order by score desc limit 10
@@ -77,7 +77,7 @@ def _against_by_hand(
     target: float | None,
 ) -> Figure:
     _set_as_dynrec(connection)
-    ours, by_hand = _recommend(connection, where), _given_vector(connection, where, _BY_HAND, users)
+    ours, by_hand = by_dynrec(connection, where), given_vector(connection, where, _BY_HAND, users)
     return Figure(
         name,
         f"p50 over {where.items:,} items against the hand-written query",
@@ -91,7 +91,7 @@ def _against_by_hand(
 def _growth(
     connection: Connection, catalogues: tuple[Catalogue, Catalogue], users: Sequence[str], runs: int, advance: Advance
 ) -> Figure:
-    much, little = (_recommend(connection, where) for where in catalogues)
+    much, little = (by_dynrec(connection, where) for where in catalogues)
     return Figure(
         "recommend, growth",
         f"p50 over {catalogues[0].items:,} items against {catalogues[1].items:,}",
@@ -103,8 +103,8 @@ def _growth(
 
 
 def _recall(connection: Connection, where: Catalogue, name: str, users: Sequence[str]) -> Figure:
-    ours, exact = _recommend(connection, where), _given_vector(connection, where, _EXACT, users)
-    found = [len(_items(ours(user)) & _items(exact(user))) / 10 for user in users]
+    ours, exact = by_dynrec(connection, where), given_vector(connection, where, EXACT, users)
+    found = [len(items_of(ours(user)) & items_of(exact(user))) / 10 for user in users]
     return Figure(
         name,
         f"dynrec.recommend over {where.items:,} items against exact search, mean of {len(users)} users",
@@ -116,12 +116,14 @@ def _recall(connection: Connection, where: Catalogue, name: str, users: Sequence
     )
 
 
-def _recommend(connection: Connection, where: Catalogue) -> Search:
+def by_dynrec(connection: Connection, where: Catalogue) -> Search:
+    """Return the search by dynrec.recommend."""
     statement = "select item_id, score from dynrec.recommend(%s, %s, 10)"
     return lambda user: connection.execute(statement, [where.name, user], prepare=True).fetchall()
 
 
-def _given_vector(connection: Connection, where: Catalogue, template: LiteralString, users: Sequence[str]) -> Search:
+def given_vector(connection: Connection, where: Catalogue, template: LiteralString, users: Sequence[str]) -> Search:
+    """Return the search by a statement that is given the user's vector."""
     vectors = {user: _user_vector(connection, where, user) for user in users}
     statement = sql.SQL(template).format(vectors=where.vectors, events=where.events)
 
@@ -148,5 +150,6 @@ def _in_turn(ours: Search, theirs: Search, users: Sequence[str], runs: int, adva
         return medians_in_turn(runs, [(partial(ours, user), partial(theirs, user)) for user in users], advance)
 
 
-def _items(rows: Rows) -> set[object]:
+def items_of(rows: Rows) -> set[object]:
+    """Return the items of a list."""
     return {item for item, _ in rows}

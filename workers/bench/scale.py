@@ -68,11 +68,11 @@ Row = tuple[str, float, str, float | None]
 def _measure(connection: Connection, items: int, dimension: int, advance: Advance) -> Iterator[Row]:
     made = catalogue.declare(connection, NAME, items, dimension, advance)
     queue.run_task(connection)  # the scan that queues every item
-    yield "queue, a change", _bytes(connection, "^change$") / items, "bytes", None
-    taken, computed = _timed(connection, lambda: catalogue.work_off(connection, made, advance))
+    yield "queue, a change", table_bytes(connection, "^change$") / items, "bytes", None
+    taken, computed = timed(connection, lambda: catalogue.work_off(connection, made, advance))
     yield "publish, items", items / taken, "items/s", computed
-    yield "vector of an item", _bytes(connection, rf"^item_vector_{made.model_version}$") / items, "bytes", None
-    yield "content of an item", _bytes(connection, "^item_content$") / items, "bytes", None
+    yield "vector of an item", table_bytes(connection, rf"^item_vector_{made.model_version}$") / items, "bytes", None
+    yield "content of an item", table_bytes(connection, "^item_content$") / items, "bytes", None
     yield from _index(connection, made)
     yield from _users(connection, made, advance)
     yield from _history(connection, made, advance)
@@ -91,7 +91,7 @@ def _index(connection: Connection, made: Catalogue) -> Iterator[Row]:
     connection.add_notice_handler(listen)
     with translated_errors():
         limit = connection.execute("select pg_size_bytes(current_setting('maintenance_work_mem'))").fetchone()
-        taken, computed = _timed(connection, lambda: catalogue.tend_index(connection, made))
+        taken, computed = timed(connection, lambda: catalogue.tend_index(connection, made))
         size = connection.execute(_HNSW, [made.model_version]).fetchone()
     assert limit is not None  # noqa: S101 - both have one row
     assert size is not None  # noqa: S101
@@ -104,9 +104,9 @@ def _index(connection: Connection, made: Catalogue) -> Iterator[Row]:
 def _users(connection: Connection, made: Catalogue, advance: Advance) -> Iterator[Row]:
     users = [f"user {number}" for number in range(USERS)]
     catalogue.add_users(connection, made, users)
-    taken, computed = _timed(connection, lambda: catalogue.work_off(connection, made, advance))
+    taken, computed = timed(connection, lambda: catalogue.work_off(connection, made, advance))
     yield "publish, users", USERS / taken, "users/s", computed
-    yield "vector of a user", _bytes(connection, rf"^user_vector_{made.model_version}$") / USERS, "bytes", None
+    yield "vector of a user", table_bytes(connection, rf"^user_vector_{made.model_version}$") / USERS, "bytes", None
     with translated_errors():
         connection.execute("select pg_stat_force_next_flush()")
         times = [
@@ -119,30 +119,31 @@ def _users(connection: Connection, made: Catalogue, advance: Advance) -> Iterato
 def _history(connection: Connection, made: Catalogue, advance: Advance) -> Iterator[Row]:
     """What a version costs that was replaced."""
     changed = min(CHANGED, made.items // 10)
-    before = _bytes(connection, "^item_vector_history")
+    before = table_bytes(connection, "^item_vector_history")
     with translated_errors():
         connection.execute(
             sql.SQL(_CHANGE).format(schema=sql.Identifier(NAME)), {"items": made.items, "changed": changed}
         )
     catalogue.work_off(connection, made, advance)
-    yield "history, a version", (_bytes(connection, "^item_vector_history") - before) / changed, "bytes", None
+    yield "history, a version", (table_bytes(connection, "^item_vector_history") - before) / changed, "bytes", None
     with translated_errors():
         connection.execute(
             """select * from dynrec.alter_recommender(%s, options => '{"publish": "changes"}')""", [NAME]
         )
     catalogue.work_off(connection, made, advance)
     told = made.items + USERS
-    yield "outbox, an event", _bytes(connection, "^outbox$") / told, "bytes", None
+    yield "outbox, an event", table_bytes(connection, "^outbox$") / told, "bytes", None
 
 
-def _bytes(connection: Connection, named: str) -> int:
+def table_bytes(connection: Connection, named: str) -> int:
+    """Return the bytes of the tables of dynrec_data that a pattern names, with indexes and partitions."""
     with translated_errors():
         row = connection.execute(_BYTES, [named]).fetchone()
     assert row is not None  # noqa: S101 - an aggregate has one row
     return int(str(row[0]))
 
 
-def _timed(connection: Connection, call: Callable[[], object]) -> tuple[float, float | None]:
+def timed(connection: Connection, call: Callable[[], object]) -> tuple[float, float | None]:
     """Seconds by the clock, and those that the server's process computed, which others on the machine do not move."""
     before = _processor(connection)
     taken = seconds(call)
