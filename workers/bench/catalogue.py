@@ -1,6 +1,6 @@
 """A catalogue of items with made-up vectors and users with recent events, published through the queue."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import LiteralString
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pgvector import Vector
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from dynrec_store import queue
 from dynrec_store.database import translated_errors
@@ -38,7 +39,7 @@ _TABLES: LiteralString = """
 
 _DECLARE: LiteralString = """
     select model_version from dynrec.create_recommender(name => %(name)s, items => %(name)s || '.items',
-      vector_column => 'embedding', interactions => %(name)s || '.events')
+      vector_column => 'embedding', interactions => %(name)s || '.events', options => %(options)s)
 """
 
 _REPLACE: LiteralString = """
@@ -79,8 +80,15 @@ def make(connection: Connection, name: str, items: int, users: Sequence[str], ad
     return made
 
 
-def declare(connection: Connection, name: str, items: int, dimension: int, advance: Advance) -> Catalogue:
-    """Fill the table of the items and declare the recommender; nothing is published yet."""
+def declare(
+    connection: Connection,
+    name: str,
+    items: int,
+    dimension: int,
+    advance: Advance,
+    options: Mapping[str, str] | None = None,
+) -> Catalogue:
+    """Fill the table of the items and declare the recommender, with its options; nothing is published yet."""
     schema = sql.Identifier(name)
     with translated_errors():
         connection.execute(sql.SQL(_TABLES).format(schema=schema, dimension=sql.Literal(dimension)))
@@ -92,7 +100,7 @@ def declare(connection: Connection, name: str, items: int, dimension: int, advan
                     copy.write_row((int(number), f"item {number}", Vector(vector)))
             advance()
         connection.execute(sql.SQL("analyze {}.items").format(schema))
-        row = connection.execute(_DECLARE, {"name": name}).fetchone()
+        row = connection.execute(_DECLARE, {"name": name, "options": Jsonb(dict(options or {}))}).fetchone()
     assert row is not None  # noqa: S101 - the function returns one row or raises
     return Catalogue(name, items, int(str(row[0])))
 
