@@ -26,6 +26,8 @@ from dynrec_store.exceptions import UnsupportedServerError
 Connection: TypeAlias = psycopg.Connection[tuple[object, ...]]
 Kind: TypeAlias = Literal["item", "derived", "user"]
 
+INDEX_PATIENCE = "10min"
+
 
 @dataclass(frozen=True)
 class Pending:
@@ -69,6 +71,17 @@ class ItemRow:
     content: str | None  # the text to encode; None: the row is gone
     features: str | None  # JSON, passed on as it came
     needs_vector: bool  # no vector of the same text is known
+
+
+@dataclass(frozen=True)
+class IndexWork:
+    """A statement that a vector index needs."""
+
+    recommender: str
+    model_id: int
+    step: int  # 1 drop, 2 create, 3 reindex, 4 vacuum, 5 vacuum without the indexes
+    statement: str
+    replaced: int | None  # counter of replaced vectors when it began
 
 
 def connect(url: str, *, application_name: str) -> Connection:
@@ -274,17 +287,32 @@ def last_beat(connection: Connection, processes: str) -> tuple[timedelta, dict[s
     return cast("tuple[timedelta, dict[str, object]] | None", found)
 
 
-def index_statements(connection: Connection) -> list[tuple[str, str]]:
-    """(recommender, statement) for what the vector indexes need now, to be executed one by one."""
-    with translated_errors():
-        rows = connection.execute("select recommender, statement from dynrec._index_statements()").fetchall()
-    return cast("list[tuple[str, str]]", rows)
+def begin_index_work(connection: Connection) -> IndexWork | None:
+    """What the vector indexes need next, noted as begun; None if they need nothing now."""
+    with translated_errors(), connection.cursor(row_factory=class_row(IndexWork)) as cursor:
+        return cursor.execute(
+            "select recommender, model_id, step, statement, replaced from dynrec._begin_index_work()"
+        ).fetchone()
 
 
 def execute_index_statement(connection: Connection, statement: str) -> None:
-    """Execute a statement of `index_statements`; it may take minutes."""
+    """Execute a statement of `begin_index_work`; it may take hours, but waits for locks for INDEX_PATIENCE at most.
+
+    A build waits for the end of every transaction that began before it.
+    """
     with translated_errors():
-        connection.execute(statement.encode())
+        connection.execute("select set_config('lock_timeout', %s, false)", [INDEX_PATIENCE])
+        try:
+            connection.execute(statement.encode())
+        finally:
+            if not connection.closed:
+                connection.execute("reset lock_timeout")
+
+
+def end_index_work(connection: Connection, work: IndexWork, *, succeeded: bool) -> None:
+    """Note the end of what was begun: the next build has to wait."""
+    arguments = [work.model_id, work.step, work.replaced, succeeded]
+    _scalar(connection, "select dynrec._end_index_work(%s, %s, %s, %s)", arguments)
 
 
 def lock_indexes(connection: Connection) -> bool:

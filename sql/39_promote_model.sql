@@ -164,6 +164,7 @@ begin
   delete from dynrec_data.model_artefact a where a.model_id = m.id;
   delete from dynrec_data.item_transition t where t.model_id = m.id;
   delete from dynrec_data.outbox o where o.model_id = m.id;
+  delete from dynrec_data.vector_index v where v.model_id = m.id;
   if dynrec._is_live(m) then
     perform dynrec._generate(m.recommender_id);
     perform dynrec._drop_model_functions(m.id);

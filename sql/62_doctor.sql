@@ -96,7 +96,20 @@ as $$
   from pg_index i join pg_class x on x.oid = i.indexrelid join pg_namespace n on n.oid = x.relnamespace
   left join dynrec_data.model_version m on n.nspname = 'dynrec_data' and starts_with(x.relname, dynrec._index_name(m.id, 'full'))
   join dynrec_data.recommender r on r.id = m.recommender_id or i.indrelid in (r.items::oid, r.interactions::oid)
-  where not i.indisvalid
+  where not i.indisvalid and not dynrec._is_worked_on(i.indrelid)
+  union all
+  select r.name, 'warning', format('the vector index of model version %s could not be built, %s times in a row', v.model_id, v.attempts),
+    'the log of the maintenance worker says why; it tries again, at the latest every hour or after three times the time that it took'
+  from dynrec_data.vector_index v join dynrec_data.model_version m on m.id = v.model_id join dynrec_data.recommender r on r.id = m.recommender_id
+  where v.attempts > 2
+  union all
+  select r.name, 'warning', format('the vector index of model version %s needs %s to be built in memory and had %s',
+      v.model_id, pg_size_pretty(n.needed::bigint), pg_size_pretty(v.memory)),
+    format('several times faster: alter role … set maintenance_work_mem = ''%sMB'', of the role of the maintenance worker, if the server has as much', ceil(1.1 * n.needed / 1048576))
+  from dynrec_data.vector_index v join dynrec_data.model_version m on m.id = v.model_id join dynrec_data.recommender r on r.id = m.recommender_id
+  join pg_stat_all_tables s on s.schemaname = 'dynrec_data' and s.relname = format('item_vector_%s', m.id)
+  cross join lateral (select dynrec._index_memory(s.n_live_tup, m.dimension) as needed) n
+  where n.needed > v.memory
   union all
   select r.name, 'info', format('index %s has not been used since %s', s.indexrelname, greatest(a.since, d.stats_reset)),
     'nobody reads, or enable_indexscan is off, or random_page_cost is too high for this storage: compare dynrec.index_recall'

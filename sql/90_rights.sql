@@ -54,7 +54,7 @@ as $$
       '_publish_items', '_publish_adopted', '_publish_users', '_derived_models', '_read_derived', '_publish_derived', '_release_derived', '_fail',
       '_expire_leases', '_release_retries', '_run_task', '_maintain', '_finish_backfills', '_take_profiles', '_watch_next', '_beat', '_last_beat', '_wake_key',
       '_queue_batches', '_tend_stream', '_make_stream_slot', '_stream_stands', '_stream_lag', '_stream_end', '_read_stream', '_apply_stream',
-      '_stream_applied', '_advance_stream', '_outbox_lanes', '_outbox_read', '_outbox_settle', '_index_work', '_index_statements', '_may_maintain', '_build_vector_index', '_use_index', '_convert_vectors',
+      '_stream_applied', '_advance_stream', '_outbox_lanes', '_outbox_read', '_outbox_settle', '_index_work', '_index_statements', '_begin_index_work', '_end_index_work', '_may_maintain', '_build_vector_index', '_use_index', '_convert_vectors',
       '_staged_models', '_training_begins', '_training_interactions', '_training_items', '_training_kinds', '_feature_names', '_item_features',
       '_model_artefacts', '_store_model', '_training_failed'])
   ) r (role, names)
@@ -157,7 +157,7 @@ set search_path from current
 as $$
   select array['recommender', 'interaction_kind', 'model_version', 'model_activation', 'encoder', 'item_content', 'item_content_history', 'item_popularity',
       'item_popularity_history', 'item_transition', 'item_vector', 'item_vector_history', 'user_vector', 'user_vector_history', 'change', 'task', 'retry', 'dead_letter',
-      'forgotten_user', 'impression', 'experiment', 'experiment_arm', 'experiment_traffic', 'exposure', 'measurement', 'counter', 'code', 'stream_span', 'outbox', 'trusted_owner']
+      'forgotten_user', 'impression', 'experiment', 'experiment_arm', 'experiment_traffic', 'exposure', 'measurement', 'counter', 'code', 'stream_span', 'outbox', 'trusted_owner', 'vector_index']
     || array(select c.relname::text from pg_class c where c.relnamespace = 'dynrec_data'::regnamespace and c.relname ~ '^(item|user)_vector_\d+$' order by c.relname)
 $$;
 comment on function dynrec._readable_tables() is 'Internal. The tables of dynrec_data that reads need, with the partitions of model versions; policies say which rows.';

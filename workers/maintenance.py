@@ -7,7 +7,7 @@ import structlog
 
 from dynrec_store import models, queue
 from dynrec_store.exceptions import DynrecError
-from dynrec_store.queue import Connection
+from dynrec_store.queue import Connection, IndexWork
 from workers.context import Context
 from workers.leases import TIME_BOX
 
@@ -30,12 +30,25 @@ def build_indexes(connection: Connection) -> None:
     if not queue.lock_indexes(connection):
         return
     try:
-        for recommender, statement in queue.index_statements(connection):
-            log.info("index_statement", recommender=recommender, statement=statement)
-            queue.execute_index_statement(connection, statement)
+        last = ""
+        # what did not help is not done again at once: begun and not ended it counts as a failure
+        while (work := queue.begin_index_work(connection)) and work.statement != last:
+            log.info("index_statement", recommender=work.recommender, statement=work.statement)
+            _do_index_work(connection, work)
+            last = work.statement
     finally:
         if not connection.closed:
             queue.unlock_indexes(connection)
+
+
+def _do_index_work(connection: Connection, work: IndexWork) -> None:
+    succeeded = False
+    try:
+        queue.execute_index_statement(connection, work.statement)
+        succeeded = True
+    finally:
+        if not connection.closed:
+            queue.end_index_work(connection, work, succeeded=succeeded)
 
 
 def maintain(context: Context) -> None:

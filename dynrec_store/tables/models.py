@@ -120,3 +120,28 @@ model_activation = Table(
     ),
     comment="Which model version answered since when: promotions and rollbacks.",
 )
+
+vector_index = Table(
+    "vector_index",
+    metadata,
+    Column("model_id", Integer, ForeignKey(model_version.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("begun_at", TIME, nullable=False, comment="when a worker last began to build it"),
+    Column("attempts", SmallInteger, nullable=False, comment="builds in a row that did not succeed, as yet"),
+    Column("memory", BigInteger, nullable=False, comment="maintenance_work_mem of the last build, in bytes"),
+    Column(
+        "not_before",
+        TIME,
+        nullable=False,
+        server_default=text("'-infinity'"),
+        comment="when it may be built again, whatever has been replaced until then",
+    ),
+    Column("built_at", TIME, comment="when a build last succeeded"),
+    Column(
+        "built_from",
+        BigInteger,
+        comment="how many vectors the server had counted as replaced when that build began",
+    ),
+    Column("vacuumed_at", TIME, comment="when the vacuum after a build last began"),
+    Column("cleaned_from", BigInteger, comment="the same count when a vacuum began that cleaned the indexes"),
+    comment="What was done for the vector index of a model version, so that workers agree on what is due.",
+)

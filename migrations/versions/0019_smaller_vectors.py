@@ -1,7 +1,7 @@
 """Smaller vectors: what the index of a model version holds, and item vectors in half precision.
 
 Revision ID: 0019
-Revises: 0015
+Revises: 0017
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 from pgvector.sqlalchemy import HALFVEC
 
 revision = "0019"
-down_revision = "0015"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 

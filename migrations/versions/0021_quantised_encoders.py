@@ -1,13 +1,13 @@
 """Encoders of 8 bits.
 
 Revision ID: 0021
-Revises: 0015
+Revises: 0019
 """
 
 from alembic import op
 
 revision = "0021"
-down_revision = "0015"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 

@@ -14,6 +14,7 @@ from dynrec_store.binaries import Binaries
 from tests.drain import drain
 from tests.property import labour, oracle, shop
 from tests.sql.shop import KINDS, TABLES, Shop, kinds_argument
+from workers.maintenance import build_indexes
 
 RELEASE = Path(__file__).parent / "releases" / "0001.sql.gz"
 
@@ -88,8 +89,7 @@ def maintain(url: str) -> None:
     """What a maintenance worker does: partitions of later months, vector indexes."""
     with queue.connect(url, application_name="worker") as worker:
         queue.maintain(worker)
-        for _, statement in queue.index_statements(worker):
-            queue.execute_index_statement(worker, statement)
+        build_indexes(worker)
 
 
 def declarations(url: str) -> dict[str, list[Any]]:

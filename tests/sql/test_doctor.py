@@ -110,6 +110,30 @@ def test_an_index_whose_build_was_interrupted(well: Shop) -> None:
     assert doctor(well) == []
 
 
+def test_a_vector_index_that_cannot_be_built(well: Shop) -> None:
+    well.execute(
+        "insert into dynrec_data.vector_index (model_id, begun_at, attempts, memory) values (1, now(), 2, 1000000000)"
+    )
+    assert doctor(well) == []
+    well.execute("update dynrec_data.vector_index set attempts = 3")
+    assert doctor(well) == [
+        ("shop", "warning", "the vector index of model version 1 could not be built, 3 times in a row")
+    ]
+
+
+def test_a_vector_index_that_was_built_in_too_little_memory(well: Shop) -> None:
+    well.execute("select pg_stat_force_next_flush()")
+    well.execute(
+        "insert into dynrec_data.vector_index (model_id, begun_at, attempts, memory) values (1, now(), 0, 1024)"
+    )
+    # 12 vectors of 256 dimensions
+    assert doctor(well) == [
+        ("shop", "warning", "the vector index of model version 1 needs 20 kB to be built in memory and had 1024 bytes")
+    ]
+    well.execute("update dynrec_data.vector_index set memory = 30000")
+    assert doctor(well) == []
+
+
 def test_a_vector_index_that_nobody_uses(well: Shop) -> None:
     backfill(well.connection)
     assert well.value("select dynrec._has_vector_index(1)")

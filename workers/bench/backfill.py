@@ -18,6 +18,7 @@ from workers.bench.place import bench_database, url_of
 from workers.bench.report import progress
 from workers.encoders import load_encoder, probe_dimension
 from workers.inprocess import running
+from workers.maintenance import build_indexes
 
 if TYPE_CHECKING:
     from workers.encoders.sentence import SentenceTransformerEncoder
@@ -131,11 +132,7 @@ def _backfill(settings: Settings, connection: Connection) -> float:
 def _build_index(connection: Connection) -> float:
     """Seconds for what a worker would do for the index next."""
 
-    def build() -> None:
-        for _, statement in queue.index_statements(connection):
-            queue.execute_index_statement(connection, statement)
-
-    return seconds(build)
+    return seconds(lambda: build_indexes(connection))
 
 
 def _encoder(settings: Settings, model: str) -> "SentenceTransformerEncoder":

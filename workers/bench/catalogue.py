@@ -15,6 +15,7 @@ from dynrec_store import queue
 from dynrec_store.database import translated_errors
 from dynrec_store.queue import Connection
 from workers.bench.report import Advance
+from workers.maintenance import build_indexes
 
 DIMENSION = 64
 EVENTS = 50  # recent events of each user
@@ -126,7 +127,7 @@ def replace_vectors(connection: Connection, catalogue: Catalogue, advance: Advan
 def publish(connection: Connection, catalogue: Catalogue, advance: Advance) -> None:
     """Do what a worker would, until nothing waits; then what the index needs."""
     work_off(connection, catalogue, advance)
-    tend_index(connection, catalogue)
+    tend_index(connection)
     advance()
 
 
@@ -136,14 +137,12 @@ def work_off(connection: Connection, catalogue: Catalogue, advance: Advance) -> 
         pass
 
 
-def tend_index(connection: Connection, catalogue: Catalogue) -> None:
-    """Do what the index needs."""
+def tend_index(connection: Connection) -> None:
+    """Do what the indexes need."""
     with translated_errors():
         # the index's needs are read from statistics, which arrive late otherwise
         connection.execute("select pg_stat_force_next_flush()")
-    for recommender, statement in queue.index_statements(connection):
-        if recommender == catalogue.name:
-            queue.execute_index_statement(connection, statement)
+    build_indexes(connection)
 
 
 def _one_batch(connection: Connection, name: str, advance: Advance) -> bool:

@@ -91,7 +91,7 @@ def _index(connection: Connection, made: Catalogue) -> Iterator[Row]:
     connection.add_notice_handler(listen)
     with translated_errors():
         limit = connection.execute("select pg_size_bytes(current_setting('maintenance_work_mem'))").fetchone()
-        taken, computed = timed(connection, lambda: catalogue.tend_index(connection, made))
+        taken, computed = timed(connection, lambda: catalogue.tend_index(connection))
         size = connection.execute(_HNSW, [made.model_version]).fetchone()
     assert limit is not None  # noqa: S101 - both have one row
     assert size is not None  # noqa: S101
