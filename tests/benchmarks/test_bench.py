@@ -37,6 +37,7 @@ TINY = {
     "evaluate": ("--items=1000", "--users=5", "--runs=1"),
     "load": ("--rows=1000", "--rate=200", "--seconds=1", "--runs=1"),
     "promotion": ("--items=1000", "--readers=2", "--seconds=2", "--runs=1"),
+    "churn": ("--items=2000", "--users=5", "--portion=1000", "--rounds=1", "--runs=1"),
 }
 
 NAMES = {
@@ -84,6 +85,13 @@ NAMES = {
         "promotion, learned, p50",
         "promotion, learned, p99",
     ],
+    "churn": [
+        "recall@10, replaced 1x",
+        "index, replaced 1x",
+        "recommend, replaced 1x",
+        "recall@10 at worst, until 1x",
+        "maintenance, until 1x",
+    ],
 }
 
 
@@ -128,6 +136,30 @@ def test_scale_measures_each_catalogue() -> None:
     assert all(math.isfinite(m["value"]) and m["value"] > 0 for m in measures)
     assert by_size[2000]["vector of an item"]["value"] > 4 * 8
     assert by_size[2000]["index, in memory while built"]["unit"] == "bytes/item"
+
+
+@pytest.mark.slow
+def test_growth_has_a_point_for_each_size() -> None:
+    arguments = ["growth", "--items=2000", "--history=3", "--history=30", "--total=1000", "--total=3000", "--json"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    grown = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {growth["points"][0]["what"] for growth in grown} == {
+        "events of the user",
+        "old versions of the item",
+        "old versions of the user",
+        "changes that wait",
+        "interactions of everybody",
+    }
+    assert all([point["size"] for point in growth["points"]] in ([3, 30], [1000, 3000]) for growth in grown)
+    assert all(point["pages"] > 0 for growth in grown for point in growth["points"])
+
+
+@pytest.mark.slow
+def test_memory_is_measured_step_by_step() -> None:
+    done = CliRunner().invoke(app, ["memory", "--items=1000", "--json"], catch_exceptions=False)
+    measures = {m["name"]: m["value"] for m in map(json.loads, done.stdout.splitlines())}
+    assert {"scan_items, server", "scan_users, server", "popularity, server", "training reads, server"} < set(measures)
+    assert measures["training holds, an interaction"] > 24  # three numbers, if no name took anything
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,20 @@ from dynrec_store.settings import load_settings
 from workers.bench.backfill import MODEL
 from workers.bench.backfill import backfill as bench_backfill
 from workers.bench.capture import capture as bench_capture
+from workers.bench.churn import churn as bench_churn
 from workers.bench.encoder import encoder as bench_encoder
 from workers.bench.evaluate import evaluate as bench_evaluate
 from workers.bench.files import keep
 from workers.bench.freshness import freshness as bench_freshness
+from workers.bench.growth import HISTORIES
+from workers.bench.growth import growth as bench_growth
 from workers.bench.load import load as bench_load
+from workers.bench.memory import memory as bench_memory
 from workers.bench.peers.command import peers
 from workers.bench.promotion import promotion as bench_promotion
 from workers.bench.quality.command import quality
 from workers.bench.recommend import recommend as bench_recommend
-from workers.bench.report import show, show_measures
+from workers.bench.report import show, show_growth, show_measures
 from workers.bench.scale import scale as bench_scale
 from workers.bench.storage import storage as bench_storage
 
@@ -181,6 +185,56 @@ def storage(
     """Smaller vectors: bytes, building, reading and recall by what is stored and what the index holds."""
     settings = load_settings()
     show_measures(bench_storage(settings, items=items, dimensions=dimension, users=users, runs=runs), as_json=json)
+
+
+@app.command()
+def churn(
+    *,
+    items: Annotated[int, typer.Option(min=2000, max=10_000_000)] = 20_000,
+    dimension: Annotated[int, typer.Option(min=1, max=2000, help="Length of the vectors.")] = 64,
+    users: Annotated[int, typer.Option(min=1, help="Whose lists are compared.")] = 100,
+    portion: Annotated[int, typer.Option(min=1, help="Items that change at once.")] = 256,
+    rounds: Annotated[
+        list[int], typer.Option(min=1, help="How often every vector is replaced; may be given several times.")
+    ] = [1, 2, 10],  # noqa: B006 - read only
+    runs: Runs = 5,
+    json: Json = False,
+) -> None:
+    """Churn: recall and speed after every vector was replaced, against exact search and a freshly built index."""
+    figures = bench_churn(
+        load_settings(), items=items, dimension=dimension, users=users, portion=portion, runs=runs, rounds=rounds
+    )
+    show(figures, as_json=json)
+
+
+@app.command()
+def growth(
+    *,
+    items: Annotated[int, typer.Option(min=2000, max=10_000_000)] = 20_000,
+    history: Annotated[
+        list[int],
+        typer.Option(min=1, help="Events of a user, versions of an item or user; may be given several times."),
+    ] = list(HISTORIES),  # noqa: B006 - read only
+    total: Annotated[
+        list[int], typer.Option(min=1000, help="Interactions, changes in the queue; may be given several times.")
+    ] = [10_000, 100_000],  # noqa: B006
+    json: Json = False,
+) -> None:
+    """Growth: what reading and publishing cost as histories, the queue and the interactions get longer."""
+    show_growth(bench_growth(load_settings(), items=items, histories=history, totals=total), as_json=json)
+
+
+@app.command()
+def memory(
+    *,
+    items: Annotated[
+        list[int],
+        typer.Option(min=1000, max=10_000_000, help="Items; ten times as many events. May be given several times."),
+    ] = [10_000, 100_000],  # noqa: B006 - read only
+    json: Json = False,
+) -> None:
+    """Memory: what server and trainer take at most for the steps that go through whole tables."""
+    show_measures(bench_memory(load_settings(), items=items), as_json=json)
 
 
 app.command()(quality)

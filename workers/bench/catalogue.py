@@ -49,6 +49,12 @@ _REPLACE: LiteralString = """
 """
 
 
+_REPLACE_SOME: LiteralString = """
+    update {schema}.items i set embedding = n.embedding
+    from unnest(%s::bigint[], %b::vector[]) n (id, embedding) where n.id = i.id
+"""
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """A recommender over tables of its own; its schema has the recommender's name."""
@@ -73,9 +79,16 @@ def steps(items: int) -> int:
     return 2 * -(-items // BATCH) + 1
 
 
-def make(connection: Connection, name: str, items: int, users: Sequence[str], advance: Advance) -> Catalogue:
+def make(
+    connection: Connection,
+    name: str,
+    items: int,
+    users: Sequence[str],
+    advance: Advance,
+    dimension: int = DIMENSION,
+) -> Catalogue:
     """Fill the tables, declare the recommender, publish every vector and build the index."""
-    made = declare(connection, name, items, DIMENSION, advance)
+    made = declare(connection, name, items, dimension, advance)
     add_users(connection, made, users)
     publish(connection, made, advance)
     return made
@@ -124,6 +137,14 @@ def replace_vectors(connection: Connection, catalogue: Catalogue, advance: Advan
     publish(connection, catalogue, advance)
 
 
+def replace_some(connection: Connection, catalogue: Catalogue, ids: Ids, vectors: Vectors, advance: Advance) -> None:
+    """Give some items these vectors, and do what a worker would for the vectors and users."""
+    statement = sql.SQL(_REPLACE_SOME).format(schema=sql.Identifier(catalogue.name))
+    with translated_errors():
+        connection.execute(statement, [ids.tolist(), [Vector(vector) for vector in vectors]])
+    work_off(connection, catalogue, advance)
+
+
 def publish(connection: Connection, catalogue: Catalogue, advance: Advance) -> None:
     """Do what a worker would, until nothing waits; then what the index needs."""
     work_off(connection, catalogue, advance)
@@ -160,12 +181,29 @@ def _one_batch(connection: Connection, name: str, advance: Advance) -> bool:
 
 def _vectors(items: int, dimension: int) -> Iterator[tuple[Ids, Vectors]]:
     draw = np.random.default_rng(0)
-    clusters = -(-items // CLUSTER_SIZE)
-    centres = _unit(draw.standard_normal((clusters, dimension), dtype=np.float32))
+    centres = _centres(draw, items, dimension)
     for first in range(0, items, BATCH):
         ids = np.arange(first, min(first + BATCH, items))
-        noise = _unit(draw.standard_normal((len(ids), dimension), dtype=np.float32))
-        yield ids, _unit(centres[ids % clusters] + NOISE * noise)
+        yield ids, _around(draw, centres, ids)
+
+
+def other_vectors(items: int, dimension: int, seed: int, portion: int) -> Iterator[tuple[Ids, Vectors]]:
+    """Another vector for each item of a catalogue, in the same cluster, in portions and in no order."""
+    centres = _centres(np.random.default_rng(0), items, dimension)
+    draw = np.random.default_rng(seed)
+    order = draw.permutation(items)
+    for first in range(0, items, portion):
+        ids = order[first : first + portion]
+        yield ids, _around(draw, centres, ids)
+
+
+def _centres(draw: np.random.Generator, items: int, dimension: int) -> Vectors:
+    return _unit(draw.standard_normal((-(-items // CLUSTER_SIZE), dimension), dtype=np.float32))
+
+
+def _around(draw: np.random.Generator, centres: Vectors, ids: Ids) -> Vectors:
+    noise = _unit(draw.standard_normal((len(ids), centres.shape[1]), dtype=np.float32))
+    return _unit(centres[ids % len(centres)] + NOISE * noise)
 
 
 def _interests(draw: np.random.Generator, items: int) -> list[int]:

@@ -1,5 +1,6 @@
 """Measuring one thing against another in the same run: in turn, several times, and never one time alone."""
 
+import math
 import os
 import platform
 import statistics
@@ -69,6 +70,30 @@ class Measure:
     processor: float | None = (
         None  # of a time: the seconds that the server's process computed; None: not on this machine
     )
+
+
+@dataclass(frozen=True)
+class Point:
+    """A step at one size of what grows."""
+
+    what: str  # what grows
+    step: str
+    size: int
+    milliseconds: float  # median
+    pages: int  # of 8 kB that were looked at in the buffer cache or read, median
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A step at all sizes."""
+
+    points: tuple[Point, ...]  # by ascending size
+
+    @property
+    def exponent(self) -> float:
+        """The power of the size that the pages grow with: 0 constant, 1 linear."""
+        first, last = self.points[0], self.points[-1]
+        return math.log(last.pages / first.pages) / math.log(last.size / first.size)
 
 
 Values = tuple[tuple[float, ...], tuple[float, ...]]  # measured, reference

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from workers.bench.files import write
-from workers.bench.measure import Figure, Measure, machine, p50
+from workers.bench.measure import Figure, Growth, Measure, machine, p50
 
 Advance = Callable[[], object]
 
@@ -85,3 +85,27 @@ def show_measures(measures: Iterable[Measure], *, as_json: bool) -> None:
 
 def _processor(measure: Measure) -> str:
     return "" if measure.processor is None else f" ({measure.processor:,.3g} s)"
+
+
+def show_growth(grown: Sequence[Growth], *, as_json: bool) -> None:
+    """Print one JSON object a line, or a table for each thing that grows, with a column for each of its sizes."""
+    if as_json:
+        for growth in grown:
+            values = {"exponent": round(growth.exponent, 2), "points": [asdict(point) for point in growth.points]}
+            print(json.dumps(values))  # noqa: T201 - this is the output
+        return
+    console = Console()
+    for what in dict.fromkeys(growth.points[0].what for growth in grown):
+        steps = [growth for growth in grown if growth.points[0].what == what]
+        table = Table(box=None, pad_edge=False)
+        for heading in (what, *(f"{point.size:,}" for point in steps[0].points), "exponent"):
+            table.add_column(heading, justify="left" if heading == what else "right")
+        for growth in steps:
+            cells = (f"{_number(point.milliseconds)} ms, {point.pages:,}" for point in growth.points)
+            table.add_row(growth.points[0].step, *cells, f"{growth.exponent:.2f}")
+        console.print(table)
+        console.print()
+    console.print(
+        "ms, and pages of 8 kB looked at; they grow with the size to the power of the exponent: 1 is linear.",
+        style="dim",
+    )
