@@ -70,7 +70,7 @@ def _build(connection: Connection, made: Catalogue) -> Iterator[Row]:
         "bytes",
         None,
     )
-    taken, computed = timed(connection, lambda: catalogue.tend_index(connection, made))
+    taken, computed = timed(connection, lambda: catalogue.tend_index(connection))
     yield "index, building", taken, "s", computed
     with translated_errors():
         row = connection.execute(_INDEX, [made.model_version]).fetchone()
