@@ -11,7 +11,6 @@ To a CUDA device the batches are handed over one after the other without waiting
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import structlog
@@ -19,6 +18,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from workers.encoders.base import Vectors
+from workers.encoders.tokenizing import Features, tokenizing
 
 TOKENIZED = 4096  # texts at once, so that one long text does not pad a million
 # tokens that may be padded before another call is cheaper: on two cores a call costs as much as 25 tokens of MiniLM
@@ -38,7 +38,6 @@ class Batch:
     tokens: int  # of the longest of them
 
 
-Features = dict[str, Any]  # what the tokenizer says: input_ids, attention_mask, …
 Compute = Callable[[Features], torch.Tensor]  # the vectors of a batch
 
 
@@ -46,7 +45,8 @@ class ByTokens:
     """A model that takes token ids and a mask, with padding behind the texts."""
 
     def __init__(self, model: SentenceTransformer, compute: Compute) -> None:
-        self._model = model
+        self._device = model.device
+        self._tokenize = tokenizing(model)
         self._compute = compute
         self._tokenizing = threading.Lock()  # the tokenizer is not made for threads
         self._computing = threading.Lock()  # the device's memory is reckoned for one
@@ -78,12 +78,11 @@ class ByTokens:
 
     def _encode(self, texts: list[str], largest: int) -> Vectors:
         with self._tokenizing:
-            features = self._model.preprocess(texts)
-        device = self._model.device
-        padding = PADDING.get(device.type, PADDING_ELSEWHERE)
+            features = self._tokenize(texts)
+        padding = PADDING.get(self._device.type, PADDING_ELSEWHERE)
         cut = batches(features["attention_mask"].sum(dim=1).clamp(min=1), largest, padding)
         with self._computing, torch.inference_mode():
-            computed = [self._compute(_part(features, batch, device)) for batch in cut]
+            computed = [self._compute(_part(features, batch, self._device)) for batch in cut]
             vectors = torch.cat(computed).float().cpu().numpy()
         ordered = np.empty_like(vectors)
         ordered[torch.cat([batch.texts for batch in cut]).numpy()] = vectors

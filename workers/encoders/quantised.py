@@ -8,8 +8,9 @@ import torch
 
 from workers.encoders import graph
 from workers.encoders.base import Vectors, unit_rows
-from workers.encoders.by_tokens import ByTokens, Features
+from workers.encoders.by_tokens import ByTokens
 from workers.encoders.sentence import CPU_BATCH, load_model, well_formed
+from workers.encoders.tokenizing import Features
 from workers.exceptions import DeviceFault, ModelUnavailable
 
 
