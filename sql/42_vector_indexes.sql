@@ -71,9 +71,9 @@ language sql stable
 set search_path from current
 as $$
   select n.name from unnest(array['full', 'half', 'binary']) h (holds) cross join lateral (select dynrec._index_name(model_id, h.holds) as name) n
-  where h.holds <> wanted and to_regclass('dynrec_data.' || n.name) is not null
+  where h.holds <> wanted and dynrec._index_stands(model_id, h.holds)
 $$;
-comment on function dynrec._other_indexes(int, text) is 'Internal. The HNSW indexes of a model version of other kinds than the one that is wanted.';
+comment on function dynrec._other_indexes(int, text) is 'Internal. The complete HNSW indexes of a model version of other kinds than the one that is wanted.';
 
 create or replace function dynrec._index_work() returns table (recommender text, model_id int, relation regclass, step int, statement text)
 language sql stable security definer

@@ -196,7 +196,8 @@ def test_an_interrupted_build_is_begun_again(shop: Shop) -> None:
     shop.execute(
         "update pg_index set indisvalid = false where indexrelid = 'dynrec_data.item_vector_1_hnsw_half'::regclass"
     )
-    assert tend(shop.connection, "shop") == ["drop", "create", "vacuum", "select"]
+    assert tend(shop.connection, "shop") == ["drop"]
+    assert tend(shop.connection, "shop") == ["create", "vacuum", "select"]
     assert tend(shop.connection, "shop") == ["drop"]
     assert shop.execute("select indexed, vector_index from dynrec.model_versions") == [(True, "half")]
 
