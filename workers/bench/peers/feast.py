@@ -38,9 +38,9 @@ _V1, _V2 = "retrieve_online_documents", "retrieve_online_documents_v2"
 # Feast's method, the project it searches, and what the figure says of it.
 VARIANTS = (
     (_V2, _MADE, "v2", "as Feast makes its table, without an index"),
-    (_V1, _MADE, "v1", "the method that is to be removed, as Feast makes its table, without an index"),
+    (_V1, _MADE, "v1", "the method to be deprecated, as Feast makes its table, without an index"),
     (_V2, _INDEXED, "v2, index by hand", "with a dimension and dynrec's kind of HNSW index added by hand"),
-    (_V1, _INDEXED, "v1, index by hand", "the method that is to be removed, with that index added by hand"),
+    (_V1, _INDEXED, "v1, index by hand", "the method to be deprecated, with that index added by hand"),
 )
 
 Search = Callable[[str], Sequence[str]]  # from an item to those nearest to it, at most K
