@@ -20,30 +20,31 @@ declare
   r dynrec_data.recommender;
   m dynrec_data.model_version;
   leaf text := format('dynrec_data.item_vector_%s', model_id);
-  outdated text;
+  in_half boolean;
   converted bigint;
   left_over boolean;
 begin
   select v.* into m from dynrec_data.model_version v where v.id = model_id;
-  select x.* into r from dynrec_data.recommender x where x.id = m.recommender_id for share;
   if not dynrec._is_live(m) or m.vector_storage <> 'mixed' then
     return 0;
   end if;
-  outdated := case when dynrec._in_half(r, m) then 'half is null' else 'embedding is null' end;
+  select dynrec._in_half(x, m) into in_half from dynrec_data.recommender x where x.id = m.recommender_id;
   -- what is being published at the moment is stored as it should be
   execute format($query$
     update %1$s v set embedding = %2$s, half = %3$s
-    from (select x.item_id from %1$s x where x.%4$s limit $1 for update skip locked) o where v.item_id = o.item_id
+    from (select x.item_id from %1$s x where x.%4$s is null limit $1 for update skip locked) o where v.item_id = o.item_id
     $query$, leaf,
-    case when dynrec._in_half(r, m) then 'null' else 'v.half::vector' end,
-    case when dynrec._in_half(r, m) then 'v.embedding::halfvec' else 'null' end, outdated) using at_most;
+    case when in_half then 'null' else 'v.half::vector' end, case when in_half then 'v.embedding::halfvec' else 'null' end,
+    case when in_half then 'half' else 'embedding' end) using at_most;
   get diagnostics converted = row_count;
   if converted = 0 then
-    -- nobody is left who has begun to store by the code of before
+    -- nobody alters the recommender, and nobody is left who has begun to store by the code of before
+    select x.* into r from dynrec_data.recommender x where x.id = m.recommender_id for update;
+    select v.* into m from dynrec_data.model_version v where v.id = model_id;
+    in_half := dynrec._in_half(r, m);
     execute format('lock table %s in share row exclusive mode', leaf);
-    execute format('select exists (select from %s x where x.%s)', leaf, outdated) into left_over;
-    update dynrec_data.model_version v set vector_storage = case when dynrec._in_half(r, m) then 'half' else 'full' end
-    where v.id = model_id and not left_over;
+    execute format('select exists (select from %s x where x.%s is null)', leaf, case when in_half then 'half' else 'embedding' end) into left_over;
+    update dynrec_data.model_version v set vector_storage = case when in_half then 'half' else 'full' end where v.id = model_id and not left_over;
   end if;
   return converted;
 end

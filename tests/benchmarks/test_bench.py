@@ -162,6 +162,17 @@ def test_memory_is_measured_step_by_step() -> None:
     assert measures["training holds, an interaction"] > 24  # three numbers, if no name took anything
 
 
+@pytest.mark.slow
+def test_storage_measures_each_kind() -> None:
+    arguments = ["storage", "--items=2000", "--dimension=64", "--users=20", "--runs=1", "--json"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    values = {m["name"]: m["value"] for m in map(json.loads, done.stdout.splitlines())}
+    indexes = [values[f"{kind}: index, an item"] for kind in ("full", "half", "binary")]
+    assert indexes == sorted(indexes, reverse=True)
+    assert values["stored_half: vector of an item"] < values["full: vector of an item"] - 1.5 * 64
+    assert all(values[f"{kind}: recall@10"] > 0.9 for kind in ("full", "half", "binary", "stored_half"))
+
+
 @pytest.mark.parametrize(
     ("versions", "fault"),
     [([1] * 9, "a list of 9 items was read where 10"), ([1] * 9 + [2], r"mixes model versions \[1, 2\]")],
