@@ -88,6 +88,7 @@ comment on function dynrec._ensure_history_partitions(int) is 'Internal. Monthly
 create or replace function dynrec._forget_old_history() returns bigint
 language plpgsql
 set search_path from current
+set plan_cache_mode = 'force_custom_plan'  -- how much is due decides whether to look at all of it
 as $$
 declare
   r record;

@@ -72,6 +72,15 @@ item_popularity_history = Table(
     Column("rates", ARRAY(Double)),
     Column("created_at", TIME, nullable=False, comment=CREATED_AT),
     Column("replaced_at", TIME, primary_key=True, comment=REPLACED_AT),
+    Index(
+        "item_popularity_history_ended",
+        "replaced_at",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+        info={
+            "comment": "_forget_old_history: what ended before a moment; trending as of one: what was replaced since"
+        },
+    ),
     postgresql_partition_by="RANGE (replaced_at)",
     comment="The counters of before, as item_popularity had them; one partition a month.",
 )

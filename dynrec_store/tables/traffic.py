@@ -1,6 +1,6 @@
 """What was shown to users."""
 
-from sqlalchemy import Column, Double, Integer, Table, Text, Uuid, text
+from sqlalchemy import Column, Double, Index, Integer, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from dynrec_store.tables.base import TIME, metadata
@@ -22,6 +22,13 @@ impression = Table(
         "propensities",
         ARRAY(Double),
         comment="with which probability each item was shown at its position; null: not known",
+    ),
+    Index(
+        "impression_shown",
+        "shown_at",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+        info={"comment": "_forget_old_history: what was shown before a moment"},
     ),
     postgresql_partition_by="RANGE (shown_at)",
     comment="What was shown, a row for each list; one partition a month.",

@@ -10,6 +10,7 @@ VALID_FROM = "since when it is true in the world"
 VALID_TO = "until when it was true in the world"
 EMBEDDING = "the vector; null: it is stored in half precision"
 HALF = "the vector in half precision, where it is stored so"
+ENDED = "_forget_old_history: what ended before a moment; reads as of a moment: what was replaced since"
 STATE = "one decayed sum of item vectors for each half-life, or for each head of a learned model, as at reference_time"
 HALF_LIVES = "those of the recommender when this was made, in seconds; none for a learned model"
 CONTEXTS = "learned model: what the item adds to a user, one vector for each head"
@@ -52,6 +53,14 @@ item_content_history = Table(
     Column("valid_to", TIME, primary_key=True, comment=VALID_TO),
     Column("created_at", TIME, nullable=False, comment=CREATED_AT),
     Column("replaced_at", TIME, nullable=False, comment=REPLACED_AT),
+    Index(
+        "item_content_history_ended",
+        "valid_to",
+        "replaced_at",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+        info={"comment": ENDED},
+    ),
     postgresql_partition_by="RANGE (valid_to)",
     comment="What item_content said before; one partition a month.",
 )
@@ -83,6 +92,14 @@ item_vector_history = Table(
     Column("replaced_at", TIME, nullable=False, comment=REPLACED_AT),
     Column("contexts", ARRAY(Vector), comment=CONTEXTS),
     Column("half", HALFVEC, comment=HALF),
+    Index(
+        "item_vector_history_ended",
+        "valid_to",
+        "replaced_at",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+        info={"comment": ENDED},
+    ),
     postgresql_partition_by="RANGE (valid_to)",
     comment="The item vectors of before; one partition a month.",
 )
@@ -124,6 +141,14 @@ user_vector_history = Table(
         comment="the interactions that the next version folded in, with captured_at: reads as of between need them",
     ),
     Column("weights", ARRAY(Double), comment=WEIGHTS),
+    Index(
+        "user_vector_history_ended",
+        "valid_to",
+        "replaced_at",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+        info={"comment": ENDED},
+    ),
     postgresql_partition_by="RANGE (valid_to)",
     comment="The user vectors of before; one partition a month.",
 )

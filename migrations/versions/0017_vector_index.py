@@ -1,4 +1,4 @@
-"""When the vector indexes were built: rebuilds are bounded.
+"""When the vector indexes were built: rebuilds are bounded. And what is old in history.
 
 Revision ID: 0017
 Revises: 0015
@@ -15,6 +15,21 @@ depends_on = None
 
 SCHEMA = "dynrec_data"
 TIME = TIMESTAMP(timezone=True)
+
+READ_AS_OF = "_forget_old_history: what ended before a moment; reads as of a moment: what was replaced since"
+# rows come in the order of these times, so that a few pages say where to look
+BY_TIME = (
+    ("item_content_history_ended", "item_content_history", ["valid_to", "replaced_at"], READ_AS_OF),
+    ("item_vector_history_ended", "item_vector_history", ["valid_to", "replaced_at"], READ_AS_OF),
+    ("user_vector_history_ended", "user_vector_history", ["valid_to", "replaced_at"], READ_AS_OF),
+    (
+        "item_popularity_history_ended",
+        "item_popularity_history",
+        ["replaced_at"],
+        "_forget_old_history: what ended before a moment; trending as of one: what was replaced since",
+    ),
+    ("impression_shown", "impression", ["shown_at"], "_forget_old_history: what was shown before a moment"),
+)
 
 
 def upgrade() -> None:
@@ -44,7 +59,14 @@ def upgrade() -> None:
         comment="What was done for the vector index of a model version, so that workers agree on what is due.",
         schema=SCHEMA,
     )
+    for name, table, columns, comment in BY_TIME:
+        op.create_index(
+            name, table, columns, schema=SCHEMA, postgresql_using="brin", postgresql_with={"autosummarize": "on"}
+        )
+        op.execute(f"comment on index {SCHEMA}.{name} is '{comment}'")
 
 
 def downgrade() -> None:
+    for name, table, _, _ in reversed(BY_TIME):
+        op.drop_index(name, table, schema=SCHEMA)
     op.drop_table("vector_index", schema=SCHEMA)

@@ -205,3 +205,24 @@ def test_partitions_do_not_depend_on_the_time_zone(shop: Shop, zone: str) -> Non
     shop.execute("select dynrec._ensure_history_partitions(15)")
     rename(shop, 1, "one")
     assert shop.execute("select * from dynrec_data.item_vector_history_default") == []
+
+
+def test_what_is_due_is_found_without_reading_all_of_history(shop: Shop) -> None:
+    shop.execute("select dynrec._maintain()")
+    shop.execute(
+        """
+        insert into dynrec_data.impression (recommender_id, user_id, shown_at, item_ids, first_position)
+        select 1, 'u' || g, now() + interval '40 days' + make_interval(secs => g), array['1', '2', '3'], 1
+        from generate_series(1, 60000) g
+        """
+    )
+    shop.connection.execute("vacuum analyze dynrec_data.impression")
+    ((size,),) = shop.execute(
+        "select sum(pg_relation_size(relid)) / 8192 from pg_partition_tree('dynrec_data.impression')"
+    )
+    (((explained,),),) = shop.execute(
+        "explain (analyze, buffers, timing off, format json) select dynrec._forget_old_history()"
+    )
+    read = explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"]
+    assert size > 500
+    assert read < size / 2

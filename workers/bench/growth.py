@@ -31,6 +31,10 @@ _READ_ALL: LiteralString = "select count(*) from dynrec.recommend('growth', %s, 
 _READ_AS_OF: LiteralString = (
     "select count(*) from dynrec.recommend('growth', %s, 10, as_of => now() - interval '250 hours')"
 )
+_READ_LATELY: LiteralString = (
+    "select count(*) from dynrec.recommend('growth', %s, 10, as_of => now() - interval '1 hour')"
+)
+_RETENTION: LiteralString = "select dynrec._forget_old_history()"
 _SIMILAR_AS_OF: LiteralString = (
     "select count(*) from dynrec.similar_items('growth', %s, 10, as_of => now() - interval '250 hours')"
 )
@@ -72,6 +76,22 @@ _USER_VERSIONS: LiteralString = """
       lateral (select now() - interval '1 day' - (g - 1) * %(step)s as at) t
     where v.model_id = %(model)s and v.user_id = %(entity)s
 """
+_VERSIONS_OF_ALL: LiteralString = """
+    insert into dynrec_data.item_vector_history
+      (model_id, item_id, embedding, valid_from, valid_to, created_at, replaced_at)
+    select v.model_id, v.item_id, v.embedding, t.at - %(step)s, t.at, t.at - %(step)s, t.at
+    from generate_series(1, %(versions)s) g, lateral (select now() - interval '60 days' + g * %(step)s as at) t,
+      lateral (select * from dynrec_data.item_vector i where i.item_id = (g %% %(items)s)::text limit 1) v
+    order by g
+"""
+_FORGET_VERSIONS: LiteralString = "truncate dynrec_data.item_vector_history"
+# known for two months; before the index is built, which would be rewritten
+_BACKDATE: LiteralString = """
+    update dynrec_data.item_vector
+      set valid_from = valid_from - interval '60 days', created_at = created_at - interval '60 days';
+    update dynrec_data.user_vector
+      set valid_from = valid_from - interval '60 days', created_at = created_at - interval '60 days'
+"""
 _CHANGES: LiteralString = """
     insert into dynrec_data.change (recommender_id, kind, entity, op, lane)
     select r.id, 'item', 'item ' || g, 'refresh', 1 from dynrec_data.recommender r, generate_series(1, %s) g
@@ -84,20 +104,21 @@ Cost = tuple[float, int]  # milliseconds, pages
 
 def growth(settings: Settings, *, items: int, histories: Sequence[int], totals: Sequence[int]) -> list[Growth]:
     """Steps by the events of one user, the versions of an item or user, the interactions and changes in all."""
-    steps = 2 * catalogue.steps(items) + 3 * len(histories) + 2 * len(totals)
+    steps = 2 * catalogue.steps(items) + 3 * len(histories) + 3 * len(totals)
     with (
         bench_database(settings) as own,
         progress(f"growth, {items:,} items", steps) as advance,
         queue.connect(url_of(own), application_name="dynrec bench") as connection,
         translated_errors(),
     ):
-        made = catalogue.make(connection, NAME, items, ["ordinary"], advance)
+        made = _made(connection, items, advance)
         points = [
             point
             for axis, sizes in (
                 (_events, histories),
                 (_item_versions, histories),
                 (_user_versions, histories),
+                (_versions_of_all, totals),
                 (_changes, totals),
                 (_interactions, totals),
             )
@@ -106,6 +127,15 @@ def growth(settings: Settings, *, items: int, histories: Sequence[int], totals: 
         ]
     named = dict.fromkeys((point.what, point.step) for point in points)
     return [Growth(tuple(p for p in points if (p.what, p.step) == name)) for name in named]
+
+
+def _made(connection: Connection, items: int, advance: Advance) -> Catalogue:
+    made = catalogue.declare(connection, NAME, items, catalogue.DIMENSION, advance)
+    catalogue.add_users(connection, made, ["ordinary"])
+    catalogue.work_off(connection, made, advance)
+    connection.execute(_BACKDATE)
+    catalogue.tend_index(connection)
+    return made
 
 
 def _events(connection: Connection, made: Catalogue, size: int, advance: Advance) -> Iterator[Point]:
@@ -138,6 +168,18 @@ def _user_versions(connection: Connection, made: Catalogue, size: int, advance: 
     advance()
 
 
+def _versions_of_all(connection: Connection, made: Catalogue, size: int, advance: Advance) -> Iterator[Point]:
+    what = "old versions of all items"
+    connection.execute(_FORGET_VERSIONS)
+    values = {"versions": size, "items": made.items, "step": timedelta(days=60) / size}
+    connection.execute(_VERSIONS_OF_ALL, values)
+    connection.execute("vacuum analyze dynrec_data.item_vector_history")
+    yield Point(what, "recommend, as_of an hour ago", size, *_reading(connection, _READ_LATELY, ["ordinary"]))
+    yield Point(what, "recommend, as_of ten days ago", size, *_reading(connection, _READ_AS_OF, ["ordinary"]))
+    yield Point(what, "retention, nothing is due", size, *_reading(connection, _RETENTION, []))
+    advance()
+
+
 def _add_versions(
     connection: Connection, statement: LiteralString, made: Catalogue, entity: str, versions: int
 ) -> None:
@@ -161,7 +203,7 @@ def _interactions(connection: Connection, made: Catalogue, size: int, advance: A
     connection.execute("truncate growth.events")
     catalogue.work_off(connection, made, advance)
     connection.execute(_OF_MANY, {"events": size, "items": made.items})
-    connection.execute("analyze growth.events")
+    connection.execute("analyze growth.events; analyze dynrec_data.item_popularity")
     catalogue.work_off(connection, made, advance)
     connection.execute("vacuum growth.events")
     user = "crowd 1"  # one of those with a hundred

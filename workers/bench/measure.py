@@ -87,12 +87,12 @@ class Point:
 class Growth:
     """A step at all sizes."""
 
-    points: tuple[Point, ...]  # by ascending size
+    points: tuple[Point, ...]  # by ascending size; two at least
 
     @property
     def exponent(self) -> float:
-        """The power of the size that the pages grow with: 0 constant, 1 linear."""
-        first, last = self.points[0], self.points[-1]
+        """The power of the size that the pages grow with, from the second largest to the largest: 1 is linear."""
+        first, last = self.points[-2:]
         return math.log(last.pages / first.pages) / math.log(last.size / first.size)
 
 

@@ -106,6 +106,6 @@ def show_growth(grown: Sequence[Growth], *, as_json: bool) -> None:
         console.print(table)
         console.print()
     console.print(
-        "ms, and pages of 8 kB looked at; they grow with the size to the power of the exponent: 1 is linear.",
+        "ms, and pages of 8 kB looked at. exponent: of the size, at the right end of the table: 1 is linear.",
         style="dim",
     )
