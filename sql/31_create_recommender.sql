@@ -87,7 +87,8 @@ begin
     execute format('alter table dynrec_data.%1$s_%2$s add constraint %1$s_%2$s_model check (model_id = %2$s)', part, model_id);
     execute format('alter table dynrec_data.%1$s attach partition dynrec_data.%1$s_%2$s for values in (%2$s)', part, model_id);
   end loop;
-  execute format('alter table dynrec_data.item_vector_%1$s add constraint item_vector_%1$s_dimension check (num_nonnulls(embedding, half) = 1 and coalesce(vector_dims(embedding), vector_dims(half)) = %2$s)', model_id, dimension);
+  -- as in partitions of before the second column, which nobody reads through to check them again
+  execute format('alter table dynrec_data.item_vector_%1$s add constraint item_vector_%1$s_dimension check (num_nonnulls(embedding, half) = 1 and coalesce(vector_dims(embedding), vector_dims(half)) = %2$s) not valid', model_id, dimension);
   -- an HNSW index wants to be rebuilt before its table is vacuumed: dynrec._index_statements does both
   execute format('alter table dynrec_data.item_vector_%s set (autovacuum_enabled = false)', model_id);
   update dynrec_data.model_version m set vector_index = dynrec._wanted_index(r, m), vector_storage = r.options ->> 'vector_storage'

@@ -37,8 +37,7 @@ class Declarations(Calls):
         interactions to user_id, item_id and occurred_at. `kinds` gives weights and half-lives:
         `{"purchase": {"weight": 1, "half_life": "30 days"}, "return": {"weight": -1}}`. `encoder` is a registered
         encoder (default all-MiniLM-L6-v2); `vector_column` adopts vectors that the items have already. `options`:
-        half_life, exclude_seen, trending_half_life, retention, text_search_config, max_attempts, vector_index and
-        others.
+        half_life, exclude_seen, trending_half_life, retention, text_search_config, max_attempts.
 
         Raises InvalidArgumentError naming the argument that will not do, UnknownNameError for a table or column.
         """
