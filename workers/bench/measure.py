@@ -90,10 +90,18 @@ class Growth:
     points: tuple[Point, ...]  # by ascending size; two at least
 
     @property
-    def exponent(self) -> float:
+    def of_pages(self) -> float:
         """The power of the size that the pages grow with, from the second largest to the largest: 1 is linear."""
-        first, last = self.points[-2:]
-        return math.log(last.pages / first.pages) / math.log(last.size / first.size)
+        return self._exponent(lambda point: point.pages)
+
+    @property
+    def of_time(self) -> float:
+        """The same of the time, which others on the machine move."""
+        return self._exponent(lambda point: point.milliseconds)
+
+    def _exponent(self, cost: Callable[[Point], float]) -> float:
+        before, last = self.points[-2:]
+        return math.log(cost(last) / cost(before)) / math.log(last.size / before.size)
 
 
 Values = tuple[tuple[float, ...], tuple[float, ...]]  # measured, reference

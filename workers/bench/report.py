@@ -91,21 +91,21 @@ def show_growth(grown: Sequence[Growth], *, as_json: bool) -> None:
     """Print one JSON object a line, or a table for each thing that grows, with a column for each of its sizes."""
     if as_json:
         for growth in grown:
-            values = {"exponent": round(growth.exponent, 2), "points": [asdict(point) for point in growth.points]}
-            print(json.dumps(values))  # noqa: T201 - this is the output
+            exponents = {"of_time": round(growth.of_time, 2), "of_pages": round(growth.of_pages, 2)}
+            print(json.dumps({**exponents, "points": [asdict(point) for point in growth.points]}))  # noqa: T201 - this is the output
         return
     console = Console()
     for what in dict.fromkeys(growth.points[0].what for growth in grown):
         steps = [growth for growth in grown if growth.points[0].what == what]
         table = Table(box=None, pad_edge=False)
-        for heading in (what, *(f"{point.size:,}" for point in steps[0].points), "exponent"):
+        for heading in (what, *(f"{point.size:,}" for point in steps[0].points), "of time", "of pages"):
             table.add_column(heading, justify="left" if heading == what else "right")
         for growth in steps:
             cells = (f"{_number(point.milliseconds)} ms, {point.pages:,}" for point in growth.points)
-            table.add_row(growth.points[0].step, *cells, f"{growth.exponent:.2f}")
+            table.add_row(growth.points[0].step, *cells, f"{growth.of_time:.2f}", f"{growth.of_pages:.2f}")
         console.print(table)
         console.print()
     console.print(
-        "ms, and pages of 8 kB looked at. exponent: of the size, at the right end of the table: 1 is linear.",
+        "ms, and pages of 8 kB looked at. Exponents at the right end of the table: 1 is linear.",
         style="dim",
     )
