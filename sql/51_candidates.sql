@@ -1,7 +1,7 @@
 -- Candidate generation: by vector, by popularity, or any item. Each returns at most n eligible items, best first.
 
 create or replace function dynrec._exact_candidates(
-  r dynrec_data.recommender, query vector, n int, excluded text[], filter text, filter_args jsonb, as_of timestamptz, from_source boolean)
+  r dynrec_data.recommender, query vector, n int, excluded text[], filter text, filter_args jsonb, as_of timestamptz)
 returns table (item_id text, score double precision)
 language plpgsql stable
 set search_path from current
@@ -9,24 +9,37 @@ as $$
 begin
   return query execute format($query$
     select v.item_id, -(%s <#> $3) as score
-    from %s
+    from %s v
     where %s and (%s)
     order by score desc, v.item_id limit $4
     $query$,
     case when as_of is null then 'dynrec._vector(v.embedding, v.half)' else 'v.embedding' end,
-    case when from_source then format(
-        e'(select item.%I::text as id from %s item, lateral (select $1::jsonb as args) a where (\n%s\n)) e join dynrec_data.item_vector_%s v on v.item_id = e.id',
-        r.item_key, dynrec._qualified(r.items), filter, r.active_model_id)
-      when as_of is null then format('dynrec_data.item_vector_%s v', r.active_model_id)
-      else dynrec._known_vectors(r) || ' v' end,
+    case when as_of is null then format('dynrec_data.item_vector_%s', r.active_model_id) else dynrec._known_vectors(r) end,
     dynrec._not_excluded('v.item_id'),
-    case when from_source or as_of is not null and filter is null and not row_security_active(r.items) then 'true'
-      else dynrec._in_source(r, 'v.item_id', filter) end)
+    case when as_of is not null and filter is null and not row_security_active(r.items) then 'true' else dynrec._in_source(r, 'v.item_id', filter) end)
     using filter_args, excluded, query, n, as_of;
 end
 $$;
-comment on function dynrec._exact_candidates(dynrec_data.recommender, vector, int, text[], text, jsonb, timestamptz, boolean) is
-  'Internal. The n nearest by exact search: from the rows that the filter accepts (from_source), from all vectors, or from those known at as_of.';
+comment on function dynrec._exact_candidates(dynrec_data.recommender, vector, int, text[], text, jsonb, timestamptz) is
+  'Internal. The n nearest by exact search, of all vectors or of those known at as_of.';
+
+create or replace function dynrec._nearest_among(r dynrec_data.recommender, query vector, n int, excluded text[], ids text[])
+returns table (item_id text, score double precision)
+language plpgsql stable
+set search_path from current
+set random_page_cost = 1  -- vectors are in memory: a search through the index needs them there, too
+as $$
+begin
+  return query execute format($query$
+    select v.item_id, -(dynrec._vector(v.embedding, v.half) <#> $1) as score
+    from unnest($4) e (id) join dynrec_data.item_vector_%s v on v.item_id = e.id
+    where %s
+    order by score desc, v.item_id limit $3
+    $query$, r.active_model_id, dynrec._not_excluded('v.item_id'))
+    using query, excluded, n, ids;
+end
+$$;
+comment on function dynrec._nearest_among(dynrec_data.recommender, vector, int, text[], text[]) is 'Internal. The n nearest of the items named, by exact search.';
 
 create or replace function dynrec._known_vectors(r dynrec_data.recommender) returns text
 language sql stable
@@ -41,37 +54,66 @@ $$;
 comment on function dynrec._known_vectors(dynrec_data.recommender) is 'Internal. The item vectors as known at $5, as a subquery.';
 
 create or replace function dynrec._index_candidates(
-  r dynrec_data.recommender, query vector, n int, excluded text[], filter text, filter_args jsonb, as_of timestamptz)
+  r dynrec_data.recommender, query vector, n int, excluded text[], filter text, filter_args jsonb, as_of timestamptz, most bigint)
 returns table (item_id text, score double precision)
 language plpgsql stable
 set search_path from current
-set hnsw.iterative_scan = 'strict_order'
+set hnsw.iterative_scan = 'relaxed_order'  -- a strict order leaves out what is found late, though it is nearer
 set hnsw.ef_search = 100
+set hnsw.max_scan_tuples = 2147483647
 set enable_sort = off  -- through the index it is
 as $$
 declare
   holds text := (select m.vector_index from dynrec_data.model_version m where m.id = r.active_model_id);
+  probe int := dynrec._probe(holds, n);
+  wanted int := dynrec._reach(holds, n);  -- that the n nearest are among
+  near refcursor;
+  hit record;
+  ids text[] := '{}';
+  scores double precision[] := '{}';
+  lowest double precision;  -- of the first n
+  patience double precision;  -- rows to visit beyond the latest that was better than that
+  better_at bigint;
 begin
-  perform set_config('hnsw.iterative_scan', dynrec._index_scan(holds), true);
-  perform set_config('hnsw.ef_search', dynrec._probe(holds, n), true);
-  return query execute dynrec._render($query$
-    select c.item_id, c.score from (
-      select v.item_id, -(dynrec._vector(v.embedding, v.half) <#> $3) as score
-      from dynrec_data.item_vector_{model} v
-      where {allowed} and {seen} and {known}
-      order by {distance} limit dynrec._reach({holds}, $4)
-    ) c
-    order by c.score desc limit $4
-    $query$, jsonb_build_object('model', r.active_model_id, 'distance', dynrec._distance(holds, vector_dims(query), '$3'), 'holds', quote_literal(holds),
+  perform set_config('hnsw.ef_search', probe::text, true);
+  -- the rows that are accepted; of the others each fiftieth, to know how far the scan has come
+  open near no scroll for execute dynrec._render($query$
+    select s.* from (
+      select v.*, row_number() over () as visited, {allowed} and {seen} and {known} as accepted from (
+        select v.item_id, -(dynrec._vector(v.embedding, v.half) <#> $3) as score, v.created_at from dynrec_data.item_vector_{model} v
+        order by {distance}
+      ) v
+    ) s
+    where s.accepted or s.visited % 50 = 0
+    $query$, jsonb_build_object('model', r.active_model_id, 'distance', dynrec._distance(holds, vector_dims(query), '$3'),
       'allowed', dynrec._not_excluded('v.item_id'),
       'seen', case when as_of is not null and filter is null and not row_security_active(r.items) then 'true'
-        else dynrec._in_source(r, 'v.item_id', filter) end,
+        -- not by exists(): that could be answered by hashing the whole table
+        else format('(select true %s limit 1)', dynrec._source_row(r, 'v.item_id', filter)) end,
       'known', case when as_of is null then 'true' else 'v.created_at <= $5' end))
     using filter_args, excluded, query, n, as_of;
+  loop
+    fetch near into hit;
+    exit when not found or hit.visited > most or hit.visited - better_at > patience;
+    continue when hit.accepted is not true;
+    ids := ids || hit.item_id;
+    scores := scores || hit.score;
+    if cardinality(ids) = wanted then
+      -- those that one probe finds are the nearest. Where it takes more, nearer ones may be found later
+      exit when hit.visited <= probe;
+      lowest := (select min(best.score) from (select x as score from unnest(scores) x order by x desc limit n) best);
+      patience := 0.5 * hit.visited;
+      better_at := hit.visited;
+    elsif hit.score > lowest then
+      better_at := hit.visited;
+    end if;
+  end loop;
+  close near;
+  return query select c.item_id, c.score from unnest(ids, scores) as c (item_id, score) order by c.score desc, c.item_id limit n;
 end
 $$;
-comment on function dynrec._index_candidates(dynrec_data.recommender, vector, int, text[], text, jsonb, timestamptz) is
-  'Internal. The n nearest current vectors through the HNSW index, filtered on the way; fewer than n when the scan gives up early.';
+comment on function dynrec._index_candidates(dynrec_data.recommender, vector, int, text[], text, jsonb, timestamptz, bigint) is
+  'Internal. The n nearest current vectors through the HNSW index, filtered on the way; fewer than n when as many rows as most have been visited.';
 
 create or replace function dynrec._filtered_candidates(
   r dynrec_data.recommender, query vector, n int, excluded text[], filter text, filter_args jsonb)
@@ -80,29 +122,31 @@ language plpgsql stable
 set search_path from current
 as $$
 declare
-  eligible int;
-  found_rows int;
+  bounds record := dynrec._filter_bounds(r, n, filter, filter_args);
+  visits bigint;
+  found_ids text[];
+  found_scores double precision[];
+  eligible text[];
 begin
-  -- few eligible rows: exact search among them is faster than an index scan that skips nearly everything
-  execute format(e'select count(*) from (select from %s item, lateral (select $1::jsonb as args) a where (\n%s\n) limit 2001) probe',
-    dynrec._qualified(r.items), filter) into eligible using filter_args;
-  if eligible <= 2000 then
-    return query select * from dynrec._exact_candidates(r, query, n, excluded, filter, filter_args, null, true);
-    return;
-  end if;
-  return query
-    with through_index as materialized (
-      select * from dynrec._index_candidates(r, query, n, excluded, filter, filter_args, null)
-    ), enough as materialized (
-      select count(*) >= n as yes from through_index
-    )
-    select i.* from through_index i, enough where enough.yes
-    union all
-    select e.* from enough, dynrec._exact_candidates(r, query, n, excluded, filter, filter_args, null, true) e where not enough.yes;
+  for attempt in 1 .. 2 loop
+    visits := case attempt when 1 then bounds.first_visits else bounds.more_visits end;
+    if visits > 0 then
+      select array_agg(c.item_id), array_agg(c.score) into found_ids, found_scores
+      from dynrec._index_candidates(r, query, n, excluded, filter, filter_args, null, visits) c;
+      if cardinality(found_ids) = n then
+        return query select * from unnest(found_ids, found_scores);
+        return;
+      end if;
+    end if;
+    -- few are expected, or they are rarer than expected where the query is: all of them, after the second time however many
+    eligible := dynrec._eligible(r, filter, filter_args, case attempt when 1 then bounds.few end);
+    exit when eligible is not null;
+  end loop;
+  return query select * from dynrec._nearest_among(r, query, n, excluded, eligible);
 end
 $$;
 comment on function dynrec._filtered_candidates(dynrec_data.recommender, vector, int, text[], text, jsonb) is
-  'Internal. The n nearest items that the filter accepts: exact among up to 2000 eligible rows, through the index above that, exact again if it gave up early.';
+  'Internal. The n nearest items that the filter accepts: exact search among the eligible or through the index, as few or many are expected; if that was wrong, the other.';
 
 create or replace function dynrec._known_candidates(
   r dynrec_data.recommender, query vector, n int, excluded text[], filter text, filter_args jsonb, as_of timestamptz)
@@ -111,13 +155,16 @@ language plpgsql stable
 set search_path from current
 as $$
 declare
+  items double precision;
   ids text[];
   scores double precision[];
 begin
+  select greatest(c.reltuples, 0) into items from pg_class c where c.oid = format('dynrec_data.item_vector_%s', r.active_model_id)::regclass;
   select array_agg(c.item_id), array_agg(c.score) into ids, scores
-  from dynrec._index_candidates(r, query, n, excluded, filter, filter_args, as_of) c;
+  -- to visit a row of the index costs as much as to compare sixteen vectors
+  from dynrec._index_candidates(r, query, n, excluded, filter, filter_args, as_of, greatest(items / 16, 1000)::bigint) c;
   if coalesce(cardinality(ids), 0) < n then
-    return query select * from dynrec._exact_candidates(r, query, n, excluded, filter, filter_args, as_of, false);
+    return query select * from dynrec._exact_candidates(r, query, n, excluded, filter, filter_args, as_of);
     return;
   end if;
   -- the current versions that were known then, through the index, and those replaced since, exactly
@@ -159,7 +206,7 @@ begin
   if cardinality(ids) = n then
     return query select * from unnest(ids, scores);
   else
-    return query select * from dynrec._exact_candidates(r, query, n, excluded, null, filter_args, null, false);
+    return query select * from dynrec._exact_candidates(r, query, n, excluded, null, filter_args, null);
   end if;
 end
 $$;

@@ -18,7 +18,7 @@ begin
     from (
       select dynrec._vector(v.embedding, v.half) as embedding from dynrec_data.item_vector_%1$s v order by hashtextextended(v.item_id, $4), v.item_id limit $3
     ) q, lateral (
-      select count(*) as found, min(e.score) as last from dynrec._exact_candidates($1, q.embedding, $2, '{}', null, '{}', null, false) e
+      select count(*) as found, min(e.score) as last from dynrec._exact_candidates($1, q.embedding, $2, '{}', null, '{}', null) e
     ) exact, lateral (
       -- equally near items are equally right
       select count(*) filter (where n.score >= exact.last - 1e-6 * greatest(abs(exact.last), 1)) / exact.found::double precision as recall

@@ -9,7 +9,8 @@
 | capture.py | writing with capture on, pgbench.py runs it |
 | freshness.py | from a commit to the new vector |
 | backfill.py | encoding a whole table, texts.py makes it |
-| recommend.py | reading, catalogue.py makes what is read |
+| recommend.py | reading, catalogue.py makes what is read, pgbench.py reads from many clients |
+| filtered.py, reads.py | reading with a filter; the other reads |
 | quality/ | how good the lists are |
 
 Times depend on the machine and on what else it does; ratios much less. So everything is a ratio.

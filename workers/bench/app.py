@@ -16,6 +16,7 @@ from workers.bench.churn import churn as bench_churn
 from workers.bench.encoder import encoder as bench_encoder
 from workers.bench.evaluate import evaluate as bench_evaluate
 from workers.bench.files import keep
+from workers.bench.filtered import filtered as bench_filtered
 from workers.bench.freshness import freshness as bench_freshness
 from workers.bench.growth import HISTORIES
 from workers.bench.growth import growth as bench_growth
@@ -24,6 +25,7 @@ from workers.bench.memory import memory as bench_memory
 from workers.bench.peers.command import peers
 from workers.bench.promotion import promotion as bench_promotion
 from workers.bench.quality.command import quality
+from workers.bench.reads import reads as bench_reads
 from workers.bench.recommend import recommend as bench_recommend
 from workers.bench.report import show, show_growth, show_measures
 from workers.bench.scale import scale as bench_scale
@@ -106,11 +108,43 @@ def recommend(
     *,
     items: Annotated[int, typer.Option(min=1000, max=10_000_000)] = 100_000,
     users: Annotated[int, typer.Option(min=1, help="Calls in a run, each for another user.")] = 200,
+    seconds: Annotated[int, typer.Option(min=1, help="Length of a run of pgbench.")] = 5,
     runs: Runs = 5,
     json: Json = False,
 ) -> None:
-    """Reading: dynrec.recommend against the hand-written query; its growth; recall of the index."""
-    show(bench_recommend(load_settings(), items=items, users=users, runs=runs), as_json=json)
+    """Reading: dynrec.recommend against the hand-written query; its growth; recall of the index; 1 and 16 clients."""
+    figures = bench_recommend(load_settings(), items=items, users=users, seconds=seconds, runs=runs)
+    show(figures, as_json=json)
+
+
+Dimension = Annotated[int, typer.Option(min=1, max=2000, help="Length of the vectors.")]
+
+
+@app.command()
+def filtered(
+    *,
+    items: Annotated[int, typer.Option(min=1000, max=10_000_000)] = 100_000,
+    dimension: Dimension = 64,
+    users: Annotated[int, typer.Option(min=1, help="Calls in a run, each for another user.")] = 50,
+    runs: Runs = 3,
+    json: Json = False,
+) -> None:
+    """Filters that accept 50, 10, 1 and 0.1 % of the items, against the better of two hand-written queries."""
+    figures = bench_filtered(load_settings(), items=items, dimension=dimension, users=users, runs=runs)
+    show(figures, as_json=json)
+
+
+@app.command()
+def reads(
+    *,
+    items: Annotated[int, typer.Option(min=1000, max=10_000_000)] = 100_000,
+    dimension: Dimension = 64,
+    users: Annotated[int, typer.Option(min=1, help="Calls in a run, each for another user.")] = 50,
+    runs: Runs = 5,
+    json: Json = False,
+) -> None:
+    """Other reads: similar items, sessions, moments of the past, diversity, against hand-written queries."""
+    show(bench_reads(load_settings(), items=items, dimension=dimension, users=users, runs=runs), as_json=json)
 
 
 @app.command()
@@ -254,7 +288,9 @@ def everything(
         *bench_capture(settings, rows=10_000, clients=16, seconds=5, runs=5),
         *bench_freshness(settings, samples=40, runs=5),
         *bench_backfill(settings, rows=rows, runs=3),
-        *bench_recommend(settings, items=items, users=200, runs=5),
+        *bench_recommend(settings, items=items, users=200, seconds=5, runs=5),
+        *bench_filtered(settings, items=items, dimension=64, users=50, runs=3),
+        *bench_reads(settings, items=items, dimension=64, users=50, runs=5),
         *bench_evaluate(settings, items=20_000, users=1000, runs=5),
         *bench_load(settings, rows=10_000, rate=10_000, seconds=20, runs=3),
         *bench_promotion(settings, items=10_000, readers=2, seconds=5, runs=5),

@@ -30,9 +30,14 @@ CLUSTER_SIZE = 200  # items
 NOISE = 1.0  # length of what an item adds to its cluster's centre of length 1: neighbouring clusters overlap
 INTERESTS = 3  # clusters of a user
 
+# Numbers from 0 to 999 to filter by: an item's shelf has nothing to do with its vector, its aisle is its cluster's.
+SHELVES = 1000
+
 _TABLES: LiteralString = """
     create schema {schema};
-    create table {schema}.items (id bigint primary key, title text not null, embedding vector({dimension}) not null);
+    create table {schema}.items (
+      id bigint primary key, title text not null, shelf int not null, aisle int not null,
+      embedding vector({dimension}) not null);
     create table {schema}.events (user_id text not null, item_id bigint not null, occurred_at timestamptz not null);
     create index on {schema}.events (user_id);
     create index on {schema}.events (item_id);
@@ -61,12 +66,18 @@ class Catalogue:
 
     name: str
     items: int
+    dimension: int
     model_version: int
 
     @property
     def vectors(self) -> sql.Identifier:
         """The table with the current item vectors and their index."""
         return sql.Identifier("dynrec_data", f"item_vector_{self.model_version}")
+
+    @property
+    def table(self) -> sql.Identifier:
+        """The application's table of items."""
+        return sql.Identifier(self.name, "items")
 
     @property
     def events(self) -> sql.Identifier:
@@ -85,6 +96,7 @@ def make(
     items: int,
     users: Sequence[str],
     advance: Advance,
+    *,
     dimension: int = DIMENSION,
 ) -> Catalogue:
     """Fill the tables, declare the recommender, publish every vector and build the index."""
@@ -106,17 +118,18 @@ def declare(
     schema = sql.Identifier(name)
     with translated_errors():
         connection.execute(sql.SQL(_TABLES).format(schema=schema, dimension=sql.Literal(dimension)))
-        statement = sql.SQL("copy {}.items (id, title, embedding) from stdin (format binary)").format(schema)
+        statement = sql.SQL("copy {}.items (id, title, shelf, aisle, embedding) from stdin (format binary)")
+        shelves = np.random.default_rng(1).permutation(items) % SHELVES  # each holds as many as any other
         for ids, vectors in _vectors(items, dimension):
-            with connection.cursor() as cursor, cursor.copy(statement) as copy:
-                copy.set_types(["int8", "text", "vector"])
-                for number, vector in zip(ids, vectors, strict=True):
-                    copy.write_row((int(number), f"item {number}", Vector(vector)))
+            with connection.cursor() as cursor, cursor.copy(statement.format(schema)) as copy:
+                copy.set_types(["int8", "text", "int4", "int4", "vector"])
+                for number, shelf, aisle, vector in zip(ids, shelves[ids], _aisles(ids, items), vectors, strict=True):
+                    copy.write_row((int(number), f"item {number}", int(shelf), int(aisle), Vector(vector)))
             advance()
         connection.execute(sql.SQL("analyze {}.items").format(schema))
         row = connection.execute(_DECLARE, {"name": name, "options": Jsonb(dict(options or {}))}).fetchone()
     assert row is not None  # noqa: S101 - the function returns one row or raises
-    return Catalogue(name, items, int(str(row[0])))
+    return Catalogue(name, items, dimension, int(str(row[0])))
 
 
 def add_users(connection: Connection, catalogue: Catalogue, users: Sequence[str]) -> None:
@@ -204,6 +217,11 @@ def _centres(draw: np.random.Generator, items: int, dimension: int) -> Vectors:
 def _around(draw: np.random.Generator, centres: Vectors, ids: Ids) -> Vectors:
     noise = _unit(draw.standard_normal((len(ids), centres.shape[1]), dtype=np.float32))
     return _unit(centres[ids % len(centres)] + NOISE * noise)
+
+
+def _aisles(ids: Ids, items: int) -> Ids:
+    clusters = -(-items // CLUSTER_SIZE)
+    return ids % clusters * SHELVES // clusters
 
 
 def _interests(draw: np.random.Generator, items: int) -> list[int]:

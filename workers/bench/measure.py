@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,11 @@ Values = tuple[tuple[float, ...], tuple[float, ...]]  # measured, reference
 
 
 def in_turn(
-    runs: int, measured: Callable[[], float], reference: Callable[[], float], advance: Callable[[], object]
-) -> Values:
+    runs: int, measured: Callable[[], T], reference: Callable[[], T], advance: Callable[[], object]
+) -> tuple[tuple[T, ...], tuple[T, ...]]:
     """Run both `runs` times, as A B, B A, A B …, so that a machine that slows down slows both."""
-    ours: list[float] = []
-    theirs: list[float] = []
+    ours: list[T] = []
+    theirs: list[T] = []
     for run in range(runs):
         first, second = (measured, reference) if run % 2 == 0 else (reference, measured)
         values = (first(), second())
@@ -123,34 +126,33 @@ def in_turn(
 
 
 def medians_in_turn(
-    runs: int, calls: Sequence[tuple[Callable[[], object], Callable[[], object]]], advance: Callable[[], object]
-) -> Values:
-    """p50 in ms of short calls, each taken right beside its reference; every run makes all calls."""
-    timed = [(partial(seconds, measured), partial(seconds, reference)) for measured, reference in calls]
-    return timed_in_turn(runs, timed, advance)
+    runs: int, calls: Sequence[Sequence[Callable[[], object]]], advance: Callable[[], object]
+) -> tuple[tuple[float, ...], ...]:
+    """p50 in ms of short calls, each taken right beside its references; every run makes all calls.
+
+    One tuple for the things that come first in `calls`, one for their first references and so on, with a value a run.
+    """
+    return timed_in_turn(runs, [[partial(seconds, thing) for thing in things] for things in calls], advance)
 
 
 def timed_in_turn(
-    runs: int, calls: Sequence[tuple[Callable[[], float], Callable[[], float]]], advance: Callable[[], object]
-) -> Values:
+    runs: int, calls: Sequence[Sequence[Callable[[], float]]], advance: Callable[[], object]
+) -> tuple[tuple[float, ...], ...]:
     """The same of calls that return the seconds they took, as those of another process do."""
-    ours: list[float] = []
-    theirs: list[float] = []
+    medians = []
     for _ in range(runs):
-        pairs = [_pair(*pair, reference_first=number % 2 == 1) for number, pair in enumerate(calls)]
-        ours.append(1000 * p50([measured for measured, _ in pairs]))
-        theirs.append(1000 * p50([reference for _, reference in pairs]))
+        times = [_beside(things, number) for number, things in enumerate(calls)]
+        medians.append([1000 * p50(column) for column in zip(*times, strict=True)])
         advance()
-    return tuple(ours), tuple(theirs)
+    return tuple(zip(*medians, strict=True))
 
 
-def _pair(
-    measured: Callable[[], float], reference: Callable[[], float], *, reference_first: bool
-) -> tuple[float, float]:
-    if reference_first:
-        before = reference()
-        return measured(), before
-    return measured(), reference()
+def _beside(things: Sequence[Callable[[], float]], first: int) -> list[float]:
+    """Seconds of each, beginning with another one each time."""
+    times = [0.0] * len(things)
+    for place in range(first, first + len(things)):
+        times[place % len(things)] = things[place % len(things)]()
+    return times
 
 
 def seconds(call: Callable[[], object]) -> float:

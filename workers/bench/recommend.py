@@ -1,6 +1,6 @@
 """Reading: dynrec.recommend beside the query that one would write by hand, its growth, and the index's recall."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import LiteralString
 
@@ -12,7 +12,8 @@ from dynrec_store.queue import Connection
 from dynrec_store.settings import Settings
 from workers.bench import catalogue
 from workers.bench.catalogue import Catalogue
-from workers.bench.measure import Figure, Values, medians_in_turn
+from workers.bench.measure import Figure, Values, in_turn, medians_in_turn, p50, p99
+from workers.bench.pgbench import Transactions, timed_transactions
 from workers.bench.place import bench_database, url_of
 from workers.bench.report import Advance, progress
 
@@ -21,11 +22,34 @@ SMALL = 10_000  # items of the catalogue that growth is measured against
 Rows = list[tuple[object, ...]]
 Search = Callable[[str], Rows]  # from a user to ten (item_id, score)
 
+AS_DYNREC = {"hnsw.ef_search": "100", "hnsw.iterative_scan": "strict_order"}  # the settings that dynrec searches with
+CLIENTS = (1, 16)
+
 # What an application would write that has the user's vector at hand; with the settings that dynrec searches with.
 _BY_HAND: LiteralString = """
     select v.item_id, -(v.embedding::vector(64) <#> %(query)s) as score from {vectors} v
     where v.item_id not in (select e.item_id::text from {events} e where e.user_id = %(user)s)
     order by v.embedding::vector(64) <#> %(query)s limit 10
+"""
+
+# The same where the application keeps the vectors of its users, and looks one up.
+_OWN_VECTORS: LiteralString = """
+    create table {own} (user_id text primary key, embedding vector({dimension}) not null);
+    insert into {own}
+    select u, dynrec.user_vector_at({name}, u) from generate_series(0, {users} - 1) n, concat('user ', n) u;
+    analyze {own};
+"""
+_LOOKED_UP: LiteralString = """
+\\set number random(0, :users - 1)
+select near.* from {own} u, lateral (
+  select v.item_id, -(v.embedding::vector({dimension}) <#> u.embedding) as score from {vectors} v
+  where v.item_id not in (select e.item_id::text from {events} e where e.user_id = u.user_id)
+  order by v.embedding::vector({dimension}) <#> u.embedding limit 10
+) near where u.user_id = 'user ' || :number;
+"""
+_RECOMMENDED: LiteralString = """
+\\set number random(0, :users - 1)
+select * from dynrec.recommend({name}, 'user ' || :number, 10);
 """
 
 # Ordered by an expression that no index has: exact.
@@ -36,16 +60,17 @@ EXACT: LiteralString = """
 """
 
 
-def recommend(settings: Settings, *, items: int, users: int, runs: int) -> list[Figure]:
+def recommend(settings: Settings, *, items: int, users: int, seconds: int, runs: int) -> list[Figure]:
     """p50 of a call over `items` vectors of 64 for users with 50 recent events, against the hand-written query.
 
     Twice: for users whose events are in their stored vectors, and for users whose 50 events no worker has seen, so
     that each call makes their vectors from the events; the query by hand is given the vector in both cases. Then
     recommend at `items` against itself at 10,000, and recall@10 of both catalogues, of the small one after every
-    vector was replaced once.
+    vector was replaced once. And by pgbench, for one client and for sixteen that do nothing else for so many
+    `seconds`: transactions per second against the query by hand, and p99 against p50.
     """
     small = min(SMALL, items)
-    steps = catalogue.steps(items) + 2 * catalogue.steps(small) + 3 * runs
+    steps = catalogue.steps(items) + 2 * catalogue.steps(small) + (3 + len(CLIENTS)) * runs
     with (
         bench_database(settings) as own,
         progress(f"recommend, {items:,} items", steps) as advance,
@@ -61,6 +86,7 @@ def recommend(settings: Settings, *, items: int, users: int, runs: int) -> list[
             _against_by_hand(connection, much, "recommend, events pending", pending, runs, advance, target=None),
             _growth(connection, (much, little), settled, runs, advance),
             _recall(connection, much, "recall@10", settled),
+            *_under_load(connection, url_of(own), much, users, seconds, runs, advance),
         ]
         catalogue.replace_vectors(connection, little, advance)
         return [*figures, _recall(connection, little, "recall@10, vectors replaced", settled)]
@@ -76,7 +102,7 @@ def _against_by_hand(
     *,
     target: float | None,
 ) -> Figure:
-    _set_as_dynrec(connection)
+    set_as_dynrec(connection)
     ours, by_hand = by_dynrec(connection, where), given_vector(connection, where, _BY_HAND, users)
     return Figure(
         name,
@@ -124,7 +150,7 @@ def by_dynrec(connection: Connection, where: Catalogue) -> Search:
 
 def given_vector(connection: Connection, where: Catalogue, template: LiteralString, users: Sequence[str]) -> Search:
     """Return the search by a statement that is given the user's vector."""
-    vectors = {user: _user_vector(connection, where, user) for user in users}
+    vectors = user_vectors(connection, where, users)
     statement = sql.SQL(template).format(vectors=where.vectors, events=where.events)
 
     def search(user: str) -> Rows:
@@ -133,21 +159,72 @@ def given_vector(connection: Connection, where: Catalogue, template: LiteralStri
     return search
 
 
-def _user_vector(connection: Connection, where: Catalogue, user: str) -> object:
-    row = connection.execute("select dynrec.user_vector_at(%s, %s)", [where.name, user]).fetchone()
-    assert row is not None  # noqa: S101 - a select without from has one row
-    return row[0]
-
-
-def _set_as_dynrec(connection: Connection) -> None:
+def user_vectors(connection: Connection, where: Catalogue, users: Sequence[str]) -> dict[str, object]:
+    """The vector of each user, now."""
+    statement = "select u, dynrec.user_vector_at(%s, u) from unnest(%s::text[]) u"
     with translated_errors():
-        connection.execute("set hnsw.ef_search = 100")
-        connection.execute("set hnsw.iterative_scan = 'strict_order'")
+        return {str(user): vector for user, vector in connection.execute(statement, [where.name, list(users)])}
+
+
+def set_as_dynrec(connection: Connection) -> None:
+    """Search with the settings that dynrec searches with."""
+    with translated_errors():
+        for name, value in AS_DYNREC.items():
+            connection.execute("select set_config(%s, %s, false)", [name, value])
+
+
+def _under_load(
+    connection: Connection, url: str, where: Catalogue, users: int, seconds: int, runs: int, advance: Advance
+) -> list[Figure]:
+    names = {
+        "name": sql.Literal(where.name),
+        "own": sql.Identifier(where.name, "own_vectors"),
+        "vectors": where.vectors,
+        "events": where.events,
+        "dimension": sql.Literal(where.dimension),
+        "users": sql.Literal(users),
+    }
+    with translated_errors():
+        connection.execute(sql.SQL(_OWN_VECTORS).format(**names))
+    ours, by_hand = (sql.SQL(script).format(**names).as_string(connection) for script in (_RECOMMENDED, _LOOKED_UP))
+    figures: list[Figure] = []
+    for clients in CLIENTS:
+        run = partial(
+            timed_transactions, url, clients=clients, seconds=seconds, variables={"users": users}, settings=AS_DYNREC
+        )
+        figures += _loaded(clients, *in_turn(runs, partial(run, ours), partial(run, by_hand), advance))
+    return figures
+
+
+def _loaded(clients: int, ours: tuple[Transactions, ...], by_hand: tuple[Transactions, ...]) -> Iterator[Figure]:
+    name = f"{clients} client{'s' if clients > 1 else ''}"
+    yield Figure(
+        f"recommend, {name}",
+        f"pgbench, {name}, against the hand-written query with the vector looked up in a table",
+        tuple(run.per_second for run in ours),
+        tuple(run.per_second for run in by_hand),
+        unit="tps",
+        higher_is_better=True,
+        target=1 / 1.3,
+    )
+    for who, runs, target in (("recommend", ours, 3.0), ("by hand", by_hand, None)):
+        yield Figure(
+            f"{who}, {name}, p99",
+            f"p99 of {'dynrec.recommend' if who == 'recommend' else 'the hand-written query'}, {name}, against its p50",
+            tuple(p99(run.milliseconds) for run in runs),
+            tuple(p50(run.milliseconds) for run in runs),
+            unit="ms",
+            higher_is_better=False,
+            target=target,
+        )
 
 
 def _in_turn(ours: Search, theirs: Search, users: Sequence[str], runs: int, advance: Advance) -> Values:
     with translated_errors():
-        return medians_in_turn(runs, [(partial(ours, user), partial(theirs, user)) for user in users], advance)
+        measured, reference = medians_in_turn(
+            runs, [(partial(ours, user), partial(theirs, user)) for user in users], advance
+        )
+    return measured, reference
 
 
 def items_of(rows: Rows) -> set[object]:
