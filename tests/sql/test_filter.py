@@ -65,7 +65,9 @@ def test_predicates_mean_the_same_through_the_index(busy: Shop, predicate: str, 
     """
     given = {"q": vector, "filter": predicate, "args": Jsonb(arguments)}
     exact = busy.connection.execute(statement.format("_filtered_candidates", "").encode(), given).fetchall()
-    through_index = busy.connection.execute(statement.format("_index_candidates", ", null, null").encode(), given).fetchall()
+    through_index = busy.connection.execute(
+        statement.format("_index_candidates", ", null, null").encode(), given
+    ).fetchall()
     assert dict(through_index) == pytest.approx(dict(exact))
 
 

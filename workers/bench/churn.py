@@ -77,7 +77,7 @@ def churn(
         queue.connect(url_of(own), application_name="dynrec bench") as connection,
     ):
         names = [f"user {number}" for number in range(users)]
-        where = catalogue.make(connection, NAME, items, names, advance, dimension)
+        where = catalogue.make(connection, NAME, items, names, advance, dimension=dimension)
         figures: list[Figure] = []
         storm: list[Round] = []
         for number in range(1, max(rounds) + 1):

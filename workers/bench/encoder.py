@@ -6,7 +6,7 @@ import numpy as np
 
 from dynrec_store.settings import Settings
 from workers.bench import texts
-from workers.bench.measure import Figure, in_turn, medians_in_turn, seconds
+from workers.bench.measure import Figure, in_turn, pairs_in_turn, seconds
 from workers.bench.report import progress
 from workers.encoders import Encoder, Vectors, load_encoder, probe_dimension
 
@@ -55,7 +55,7 @@ def encoder(settings: Settings, *, rows: int, runs: int, model: str = MODEL) -> 
                 Figure(
                     f"encoder {name}, one title",
                     "one title at a time against SentenceTransformer.encode",
-                    *medians_in_turn(runs, calls, advance),
+                    *pairs_in_turn(runs, calls, advance),
                     unit="ms",
                     higher_is_better=False,
                     target=None,

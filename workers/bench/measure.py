@@ -135,10 +135,18 @@ def medians_in_turn(
     return timed_in_turn(runs, [[partial(seconds, thing) for thing in things] for things in calls], advance)
 
 
+def pairs_in_turn(
+    runs: int, calls: Sequence[tuple[Callable[[], object], Callable[[], object]]], advance: Callable[[], object]
+) -> Values:
+    """The same with one reference."""
+    measured, reference = medians_in_turn(runs, calls, advance)
+    return measured, reference
+
+
 def timed_in_turn(
     runs: int, calls: Sequence[Sequence[Callable[[], float]]], advance: Callable[[], object]
 ) -> tuple[tuple[float, ...], ...]:
-    """The same of calls that return the seconds they took, as those of another process do."""
+    """As medians_in_turn, of calls that return the seconds they took, as those of another process do."""
     medians = []
     for _ in range(runs):
         times = [_beside(things, number) for number, things in enumerate(calls)]

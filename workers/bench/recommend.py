@@ -12,7 +12,7 @@ from dynrec_store.queue import Connection
 from dynrec_store.settings import Settings
 from workers.bench import catalogue
 from workers.bench.catalogue import Catalogue
-from workers.bench.measure import Figure, Values, in_turn, medians_in_turn, p50, p99
+from workers.bench.measure import Figure, Values, in_turn, p50, p99, pairs_in_turn
 from workers.bench.pgbench import Transactions, timed_transactions
 from workers.bench.place import bench_database, url_of
 from workers.bench.report import Advance, progress
@@ -221,10 +221,7 @@ def _loaded(clients: int, ours: tuple[Transactions, ...], by_hand: tuple[Transac
 
 def _in_turn(ours: Search, theirs: Search, users: Sequence[str], runs: int, advance: Advance) -> Values:
     with translated_errors():
-        measured, reference = medians_in_turn(
-            runs, [(partial(ours, user), partial(theirs, user)) for user in users], advance
-        )
-    return measured, reference
+        return pairs_in_turn(runs, [(partial(ours, user), partial(theirs, user)) for user in users], advance)
 
 
 def items_of(rows: Rows) -> set[object]:

@@ -108,9 +108,11 @@ def _figures(place: _Place, calls: int, runs: int, advance: Advance) -> list[Fig
         pairs = [
             (partial(_seconds, ours, item), partial(_feast_seconds, place, method, project, item)) for item in asked
         ]
-        taken = timed_in_turn(runs, pairs, advance)
+        measured, reference = timed_in_turn(runs, pairs, advance)
         about = f"p50 of dynrec.similar_items against Feast {version_of('feast')} {method}, {state}"
-        figures.append(Figure(f"feast {name}, {where}", about, *taken, unit="ms", higher_is_better=False, target=None))
+        figures.append(
+            Figure(f"feast {name}, {where}", about, measured, reference, unit="ms", higher_is_better=False, target=None)
+        )
     return [*figures, *_recalls(place, asked, where)]
 
 

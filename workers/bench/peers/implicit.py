@@ -21,7 +21,7 @@ from dynrec_store.database import translated_errors
 from dynrec_store.queue import Connection
 from dynrec_store.settings import Settings
 from workers.bench import catalogue
-from workers.bench.measure import Figure, in_turn, medians_in_turn, seconds
+from workers.bench.measure import Figure, in_turn, pairs_in_turn, seconds
 from workers.bench.place import bench_database, url_of
 from workers.bench.report import Advance, progress
 
@@ -94,7 +94,7 @@ def _reading(place: _Place, model: Model, name: str, runs: int, advance: Advance
     return Figure(
         f"recommend, implicit {name}",
         f"p50 over {place.made.items:,} items through Postgres against implicit {version} in memory, nothing stored",
-        *medians_in_turn(runs, list(zip(place.calls, theirs, strict=True)), advance),
+        *pairs_in_turn(runs, list(zip(place.calls, theirs, strict=True)), advance),
         unit="ms",
         higher_is_better=False,
         target=None,
@@ -112,7 +112,7 @@ def _counting(place: _Place, model: Model, name: str, how: str, runs: int, advan
     return Figure(
         f"an event counts, implicit {name}",
         f"p50 of an event, committed, and the list that counts it, against implicit {version} in memory with {how}",
-        *medians_in_turn(runs, pairs, advance),
+        *pairs_in_turn(runs, pairs, advance),
         unit="ms",
         higher_is_better=False,
         target=None,
