@@ -86,11 +86,11 @@ NAMES = {
         "promotion, learned, p99",
     ],
     "churn": [
+        "recall@10 at worst, until 1x",
+        "maintenance, until 1x",
         "recall@10, replaced 1x",
         "index, replaced 1x",
         "recommend, replaced 1x",
-        "recall@10 at worst, until 1x",
-        "maintenance, until 1x",
     ],
 }
 

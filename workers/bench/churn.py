@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import LiteralString
 
@@ -49,16 +49,6 @@ class Upkeep:
     """What the maintenance has done beside the writes."""
 
     seconds: float = 0.0
-    stop: threading.Event = field(default_factory=threading.Event)
-
-
-@dataclass(frozen=True)
-class Round:
-    """What replacing every vector once was like."""
-
-    worst: float  # the lowest recall
-    seconds: float
-    upkeep: float  # seconds of them in which indexes were rebuilt or vacuumed
 
 
 def churn(
@@ -79,34 +69,37 @@ def churn(
         names = [f"user {number}" for number in range(users)]
         where = catalogue.make(connection, NAME, items, names, advance, dimension=dimension)
         figures: list[Figure] = []
-        storm: list[Round] = []
+        looks: list[float] = []
+        upkeep, began = Upkeep(), time.monotonic()
         for number in range(1, max(rounds) + 1):
-            with _maintenance(url_of(own)) as upkeep:
-                storm.append(_replace_all(connection, where, dimension, number, portion, names, upkeep, advance))
+            with _maintenance(url_of(own), upkeep):
+                looks += _replace_all(connection, where, dimension, number, portion, names, advance)
             if number in rounds:
-                _catch_up(connection)
-                figures += [*_after(connection, where, number, names, runs, advance), *_during(storm, number)]
-                storm.clear()
+                upkeep.seconds += _catch_up(connection)
+                figures += _during(number, min(looks), upkeep.seconds, time.monotonic() - began)
+                figures += _after(connection, where, number, names, runs, advance)
+                looks.clear()
+                upkeep, began = Upkeep(), time.monotonic()
         return figures
 
 
 @contextmanager
-def _maintenance(url: str) -> Iterator[Upkeep]:
+def _maintenance(url: str, upkeep: Upkeep) -> Iterator[None]:
     """A worker of the queue maintenance, as far as indexes are concerned."""
-    upkeep = Upkeep()
+    stop = threading.Event()
 
     def work() -> None:
         with queue.connect(url, application_name="dynrec bench maintenance") as connection:
-            while not upkeep.stop.wait(PAUSE):
+            while not stop.wait(PAUSE):
                 took = seconds(lambda: build_indexes(connection))
                 upkeep.seconds += took if took > PAUSE / 5 else 0  # to look costs next to nothing
 
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        yield upkeep
+        yield
     finally:
-        upkeep.stop.set()
+        stop.set()
         thread.join()
 
 
@@ -117,10 +110,9 @@ def _replace_all(
     number: int,
     portion: int,
     users: Sequence[str],
-    upkeep: Upkeep,
     advance: Advance,
-) -> Round:
-    began, before = time.monotonic(), upkeep.seconds
+) -> list[float]:
+    """Replace every vector once; the recall at several times meanwhile."""
     looks: list[float] = []
     portions = -(-where.items // portion)
     for done, (ids, vectors) in enumerate(catalogue.other_vectors(where.items, dimension, number, portion), 1):
@@ -128,23 +120,23 @@ def _replace_all(
         if done * LOOKS // portions > (done - 1) * LOOKS // portions:
             looks.append(_recall(connection, where, users))
         advance()
-    return Round(min(looks), time.monotonic() - began, upkeep.seconds - before)
+    return looks
 
 
-def _catch_up(connection: Connection) -> None:
-    """The rebuild that is due when the pause after the last one is over."""
+def _catch_up(connection: Connection) -> float:
+    """The rebuild that is due when the pause after the last one is over; the seconds that it took."""
     with translated_errors():
         connection.execute(_FLUSH)
         while connection.execute(_DUE).fetchone() == (True,):
             connection.execute("select pg_sleep(0.2)")
-    build_indexes(connection)
+    return seconds(lambda: build_indexes(connection))
 
 
-def _during(storm: Sequence[Round], number: int) -> Iterator[Figure]:
+def _during(number: int, worst: float, upkeep: float, took: float) -> Iterator[Figure]:
     yield Figure(
         f"recall@10 at worst, until {number}x",
         "while vectors were replaced without a pause, the index rebuilt when that was due",
-        (min(round_.worst for round_ in storm),),
+        (worst,),
         (1.0,),
         unit="",
         higher_is_better=True,
@@ -152,9 +144,9 @@ def _during(storm: Sequence[Round], number: int) -> Iterator[Figure]:
     )
     yield Figure(
         f"maintenance, until {number}x",
-        "seconds of rebuilds and vacuums against all, the looks at recall among them",
-        (sum(round_.upkeep for round_ in storm),),
-        (sum(round_.seconds for round_ in storm),),
+        "seconds of rebuilds and vacuums against all, until the last rebuild that was due",
+        (upkeep,),
+        (took,),
         unit="s",
         higher_is_better=False,
         target=None,

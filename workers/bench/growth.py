@@ -102,7 +102,7 @@ _NO_CHANGES: LiteralString = "truncate dynrec_data.change"
 Cost = tuple[float, int]  # milliseconds, pages
 
 
-def growth(settings: Settings, *, items: int, histories: Sequence[int], totals: Sequence[int]) -> list[Growth]:
+def growth(settings: Settings, *, items: int, histories: Sequence[int], totals: Sequence[int]) -> Iterator[Growth]:
     """Steps by the events of one user, the versions of an item or user, the interactions and changes in all."""
     steps = 2 * catalogue.steps(items) + 3 * len(histories) + 3 * len(totals)
     with (
@@ -112,21 +112,17 @@ def growth(settings: Settings, *, items: int, histories: Sequence[int], totals: 
         translated_errors(),
     ):
         made = _made(connection, items, advance)
-        points = [
-            point
-            for axis, sizes in (
-                (_events, histories),
-                (_item_versions, histories),
-                (_user_versions, histories),
-                (_versions_of_all, totals),
-                (_changes, totals),
-                (_interactions, totals),
-            )
-            for size in sizes
-            for point in axis(connection, made, size, advance)
-        ]
-    named = dict.fromkeys((point.what, point.step) for point in points)
-    return [Growth(tuple(p for p in points if (p.what, p.step) == name)) for name in named]
+        for axis, sizes in (
+            (_events, histories),
+            (_item_versions, histories),
+            (_user_versions, histories),
+            (_changes, totals),
+            (_interactions, totals),
+            (_versions_of_all, totals),
+        ):
+            points = [point for size in sizes for point in axis(connection, made, size, advance)]
+            for step in dict.fromkeys(point.step for point in points):
+                yield Growth(tuple(point for point in points if point.step == step))
 
 
 def _made(connection: Connection, items: int, advance: Advance) -> Catalogue:

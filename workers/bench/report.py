@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import groupby
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -87,25 +88,30 @@ def _processor(measure: Measure) -> str:
     return "" if measure.processor is None else f" ({measure.processor:,.3g} s)"
 
 
-def show_growth(grown: Sequence[Growth], *, as_json: bool) -> None:
-    """Print one JSON object a line, or a table for each thing that grows, with a column for each of its sizes."""
+def show_growth(growths: Iterable[Growth], *, as_json: bool) -> None:
+    """Print one JSON object a line, each when it is there, or a table for each thing that grows."""
     if as_json:
-        for growth in grown:
+        for growth in growths:
             exponents = {"of_time": round(growth.of_time, 2), "of_pages": round(growth.of_pages, 2)}
-            print(json.dumps({**exponents, "points": [asdict(point) for point in growth.points]}))  # noqa: T201 - this is the output
+            values = {**exponents, "points": [asdict(point) for point in growth.points], "machine": machine()}
+            print(json.dumps(values), flush=True)  # noqa: T201 - this is the output
         return
     console = Console()
-    for what in dict.fromkeys(growth.points[0].what for growth in grown):
-        steps = [growth for growth in grown if growth.points[0].what == what]
-        table = Table(box=None, pad_edge=False)
-        for heading in (what, *(f"{point.size:,}" for point in steps[0].points), "of time", "of pages"):
-            table.add_column(heading, justify="left" if heading == what else "right")
-        for growth in steps:
-            cells = (f"{_number(point.milliseconds)} ms, {point.pages:,}" for point in growth.points)
-            table.add_row(growth.points[0].step, *cells, f"{growth.of_time:.2f}", f"{growth.of_pages:.2f}")
-        console.print(table)
+    for what, steps in groupby(growths, lambda growth: growth.points[0].what):
+        console.print(_growth_table(what, list(steps)))
         console.print()
     console.print(
         "ms, and pages of 8 kB looked at. Exponents at the right end of the table: 1 is linear.",
         style="dim",
     )
+
+
+def _growth_table(what: str, steps: Sequence[Growth]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(what)
+    for heading in (*(f"{point.size:,}" for point in steps[0].points), "of time", "of pages"):
+        table.add_column(heading, justify="right")
+    for growth in steps:
+        cells = (f"{_number(point.milliseconds)} ms, {point.pages:,}" for point in growth.points)
+        table.add_row(growth.points[0].step, *cells, f"{growth.of_time:.2f}", f"{growth.of_pages:.2f}")
+    return table
