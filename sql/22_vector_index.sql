@@ -103,7 +103,7 @@ as $$
     else r.options ->> 'vector_index' end
 $$;
 comment on function dynrec._wanted_index(dynrec_data.recommender, dynrec_data.model_version) is
-  'Internal. What the index of a model version is to hold. Few bits tell directions, and unit vectors apart: a learned model''s vectors have lengths that count, and are held in half precision instead.';
+  'Internal. What the index of a model version is to hold. A learned model''s vectors have lengths that count, which bits do not tell: half precision instead.';
 
 create or replace function dynrec._index_stands(model int, holds text) returns boolean
 language sql stable
