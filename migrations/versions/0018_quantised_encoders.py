@@ -1,13 +1,13 @@
 """Encoders of 8 bits.
 
-Revision ID: 0021
-Revises: 0019
+Revision ID: 0018
+Revises: 0017
 """
 
 from alembic import op
 
-revision = "0021"
-down_revision = "0019"
+revision = "0018"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 

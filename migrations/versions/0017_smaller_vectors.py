@@ -1,15 +1,15 @@
 """Smaller vectors: what the index of a model version holds, and item vectors in half precision.
 
-Revision ID: 0019
-Revises: 0017
+Revision ID: 0017
+Revises: 0016
 """
 
 import sqlalchemy as sa
 from alembic import op
 from pgvector.sqlalchemy import HALFVEC
 
-revision = "0019"
-down_revision = "0017"
+revision = "0017"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,6 @@
 """When the vector indexes were built: rebuilds are bounded. And what is old in history.
 
-Revision ID: 0017
+Revision ID: 0016
 Revises: 0015
 """
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
-revision = "0017"
+revision = "0016"
 down_revision = "0015"
 branch_labels = None
 depends_on = None
