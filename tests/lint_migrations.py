@@ -29,7 +29,10 @@ EXCUSED = {
     ],
     "0004": ["adding-field-with-default"],  # item_popularity is written anew: a row for each item
     # of partitioned tables no index can be made concurrently; these read a table once and write next to nothing
-    "0017": ["require-concurrent-index-creation"],
+    "0016": ["require-concurrent-index-creation"],
+    "0017": ["ban-drop-not-null"],  # the code that reads the columns is exchanged in the same transaction
+    # a check on the encoders, a handful of rows, which is replaced by a wider one
+    "0018": ["ban-drop-constraint", "constraint-missing-not-valid"],
 }
 
 
