@@ -181,7 +181,7 @@ begin
   if item_id is null then
     perform dynrec._reject('item_id is missing', item_id, 'Give the item''s key as text.');
   end if;
-  anchor := (dynrec._vectors_of(r, array[item_id], as_of))[1];
+  anchor := (dynrec._vectors_of(r, array[dynrec._as_key(item_id, r.item_key_type)], as_of))[1];
   if as_of is not null then
     present := anchor is not null;
   elsif dynrec._is_key(item_id, r.item_key_type) then

@@ -7,7 +7,7 @@ as $$
 declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
 begin
-  return (dynrec._vectors_of(dynrec._answering(r, as_of, null), array[item_id], as_of))[1];
+  return (dynrec._vectors_of(dynrec._answering(r, as_of, null), array[dynrec._as_key(item_id, r.item_key_type)], as_of))[1];
 end
 $$;
 comment on function dynrec.item_vector_at(text, text, timestamptz) is 'The vector of an item as known at a moment; null if it had none then.';

@@ -33,7 +33,9 @@ TINY = {
     "freshness": ("--samples=2", "--runs=1"),
     "backfill": ("--rows=30", "--runs=1"),
     "encoder": ("--rows=40", "--runs=1"),
-    "recommend": ("--items=1000", "--users=3", "--runs=1"),
+    "recommend": ("--items=1000", "--users=3", "--seconds=1", "--runs=1"),
+    "filtered": ("--items=2000", "--dimension=8", "--users=3", "--runs=1"),
+    "reads": ("--items=1000", "--dimension=8", "--users=3", "--runs=1"),
     "evaluate": ("--items=1000", "--users=5", "--runs=1"),
     "load": ("--rows=1000", "--rate=200", "--seconds=1", "--runs=1"),
     "promotion": ("--items=1000", "--readers=2", "--seconds=2", "--runs=1"),
@@ -62,7 +64,26 @@ NAMES = {
         "recommend, events pending",
         "recommend, growth",
         "recall@10",
+        "recommend, 1 client",
+        "recommend, 1 client, p99",
+        "by hand, 1 client, p99",
+        "recommend, 16 clients",
+        "recommend, 16 clients, p99",
+        "by hand, 16 clients, p99",
         "recall@10, vectors replaced",
+    ],
+    "filtered": [
+        f"filtered, {what}{share} %{of}"
+        for of in ("", ", whole clusters")
+        for share in ("50", "10", "1", "0.1")
+        for what in ("", "recall@10, ")
+    ],
+    "reads": [
+        "reads, similar items",
+        "reads, session of 5 items",
+        "reads, as of the past",
+        "reads, diversity, 10 of 100",
+        "reads, diversity, 100 of 500",
     ],
     "evaluate": [
         "evaluate, content",

@@ -53,6 +53,14 @@ def test_calls_that_say_their_own_seconds_are_believed() -> None:
     assert taken == ((2.0, 2.0), (4.0, 4.0))
 
 
+def test_short_calls_take_turns_with_all_their_references() -> None:
+    order: list[str] = []
+    calls = [[lambda: order.append("a"), lambda: order.append("b"), lambda: order.append("c")]] * 3
+    medians = medians_in_turn(2, calls, lambda: order.append("|"))
+    assert "".join(order) == "abcbcacab|" * 2
+    assert [len(values) for values in medians] == [2, 2, 2]
+
+
 def test_p99_of_few_is_the_largest() -> None:
     assert p99([3.0, 1.0, 2.0]) == 3.0
     assert p99([float(n) for n in range(200)]) == 198.0
