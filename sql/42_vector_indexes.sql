@@ -93,7 +93,7 @@ as $$
     (2, j.creating, format('create index concurrently %I on %s using %s', j.index_name, j.relation, dynrec._index_method(j.wanted, j.dimension))),
     -- reindex before vacuum: vacuuming a churned HNSW index takes longer than building it
     (3, j.churned and not j.resting, format('reindex index concurrently dynrec_data.%I', j.index_name)),
-    -- what died since the build is in the new index, too, and from some hundredths on taking it out costs as much as a build: then the entries
+    -- what died since the build is in the new index, too, and from two or three hundredths on taking it out costs as much as a build: then the entries
     -- stay until less follows a build, or until there are two for each item
     (4, j.creating or j.churned and not j.resting or j.vacuum_due and not j.stained, format('vacuum (analyze) %s', j.relation)),
     (5, j.vacuum_due and j.stained and (not j.churned or j.resting), format('vacuum (analyze, index_cleanup off) %s', j.relation)),
