@@ -200,7 +200,7 @@ as $$
     'watched_names', quote_literal(r.text_columns || r.numeric_columns || r.categorical_columns || array_remove(array[r.vector_column, r.item_key], null)) || '::text[]',
     'watched_generated', exists (select from pg_attribute a where a.attrelid = r.items and a.attgenerated <> ''
       and a.attname = any (r.text_columns || r.numeric_columns || r.categorical_columns || r.vector_column))::text,
-    'declared_at', format('to_timestamp(%L::double precision)', extract(epoch from r.created_at)),
+    'declared_at', format('(select x.created_at from dynrec_data.recommender x where x.id = %s)', r.id),
     'events_since', format('to_timestamp(%L::double precision)', coalesce(extract(epoch from r.events_since), '-infinity'))
   ) || case when r.interactions is null then '{}' else jsonb_build_object(
     'interactions', dynrec._qualified(r.interactions),
