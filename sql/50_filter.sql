@@ -78,10 +78,13 @@ language plpgsql volatile  -- or explain would not be allowed
 set search_path from current
 as $$
 declare
+  explained refcursor;  -- which is one statement, whatever the filter is
   plan jsonb;
 begin
-  execute format(e'explain (format json) select item.%I from %s item, lateral (select $1::jsonb as args) a where (\n%s\n)',
-    r.item_key, dynrec._qualified(r.items), filter) into plan using filter_args;
+  open explained no scroll for execute format(e'explain (format json) select item.%I from %s item, lateral (select $1::jsonb as args) a where (\n%s\n)',
+    r.item_key, dynrec._qualified(r.items), filter) using filter_args;
+  fetch explained into plan;
+  close explained;
   eligible := plan #> '{0,Plan,Plan Rows}';
   cost := plan #> '{0,Plan,Total Cost}';
 end

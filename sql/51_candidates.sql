@@ -77,20 +77,19 @@ declare
 begin
   perform set_config('hnsw.ef_search', probe::text, true);
   -- the rows that are accepted; of the others each fiftieth, to know how far the scan has come
-  open near no scroll for execute dynrec._render($query$
+  open near no scroll for execute format($query$
     select s.* from (
-      select v.*, row_number() over () as visited, {allowed} and {seen} and {known} as accepted from (
-        select v.item_id, -(dynrec._vector(v.embedding, v.half) <#> $3) as score, v.created_at from dynrec_data.item_vector_{model} v
-        order by {distance}
+      select v.*, row_number() over () as visited, %3$s and %4$s and %5$s as accepted from (
+        select v.item_id, -(dynrec._vector(v.embedding, v.half) <#> $3) as score, v.created_at from dynrec_data.item_vector_%1$s v
+        order by %2$s
       ) v
     ) s
-    where s.accepted or s.visited % 50 = 0
-    $query$, jsonb_build_object('model', r.active_model_id, 'distance', dynrec._distance(holds, vector_dims(query), '$3'),
-      'allowed', dynrec._not_excluded('v.item_id'),
-      'seen', case when as_of is not null and filter is null and not row_security_active(r.items) then 'true'
-        -- not by exists(): that could be answered by hashing the whole table
-        else format('(select true %s limit 1)', dynrec._source_row(r, 'v.item_id', filter)) end,
-      'known', case when as_of is null then 'true' else 'v.created_at <= $5' end))
+    where s.accepted or s.visited %% 50 = 0
+    $query$, r.active_model_id, dynrec._distance(holds, vector_dims(query), '$3'), dynrec._not_excluded('v.item_id'),
+    case when as_of is not null and filter is null and not row_security_active(r.items) then 'true'
+      -- not by exists(): that could be answered by hashing the whole table
+      else format('(select true %s limit 1)', dynrec._source_row(r, 'v.item_id', filter)) end,
+    case when as_of is null then 'true' else 'v.created_at <= $5' end)
     using filter_args, excluded, query, n, as_of;
   loop
     fetch near into hit;
