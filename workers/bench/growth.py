@@ -54,6 +54,11 @@ _OF_MANY: LiteralString = """
     select 'crowd ' || g %% (%(events)s / 100), (g::bigint * 7919) %% %(items)s, now() - make_interval(secs => g)
     from generate_series(1, %(events)s) g
 """
+_QUIET: LiteralString = "alter table growth.events disable trigger user"
+_LOUD: LiteralString = "alter table growth.events enable trigger user"
+_COUNT_AFRESH: LiteralString = """
+    insert into dynrec_data.task (recommender_id, action) select r.id, 'popularity' from dynrec_data.recommender r
+"""
 _MOVE: LiteralString = """
     update growth.items i set embedding = other.embedding from growth.items other
     where i.id = %s and other.id = (select (random() * 1000)::bigint)
@@ -195,14 +200,17 @@ def _changes(connection: Connection, _: Catalogue, size: int, advance: Advance) 
 
 
 def _interactions(connection: Connection, made: Catalogue, size: int, advance: Advance) -> Iterator[Point]:
-    what = "interactions of everybody"
+    what, user = "interactions of everybody", "crowd 1"  # one of those with a hundred
+    # of the others no step asks for a vector: they need not be published
+    connection.execute(_QUIET)
     connection.execute("truncate growth.events")
-    catalogue.work_off(connection, made, advance)
     connection.execute(_OF_MANY, {"events": size, "items": made.items})
-    connection.execute("analyze growth.events; analyze dynrec_data.item_popularity")
+    connection.execute(_LOUD)
+    connection.execute("vacuum analyze growth.events")
+    connection.execute(_COUNT_AFRESH)
+    connection.execute("select dynrec.refresh('growth', user_ids => %s)", [[user]])
     catalogue.work_off(connection, made, advance)
-    connection.execute("vacuum growth.events")
-    user = "crowd 1"  # one of those with a hundred
+    connection.execute("vacuum analyze dynrec_data.item_popularity")  # as autovacuum does within a minute
     yield Point(what, "recommend", size, *_reading(connection, _READ, [user]))
     yield Point(what, "trending", size, *_reading(connection, _TRENDING, []))
     yield Point(what, "publish a new event", size, *_publishing_event(connection, made, user))
