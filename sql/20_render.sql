@@ -146,16 +146,42 @@ as $$ select case when type = 'text' then format('octet_length(%s) <= %s', key, 
 comment on function dynrec._fits(text, text) is
   'Internal. The condition in generated code that the key of an expression fits into an index: a longer one would make the application''s write fail.';
 
-create or replace function dynrec._trusted(relation text) returns text
+create or replace function dynrec._output(alias text, column_name text) returns text
 language sql immutable
+as $$ select format('pg_catalog.concat(%s.%I)', alias, column_name) $$;
+comment on function dynrec._output(text, text) is
+  'Internal. The expression that reads a column as text by the output function of its type, so that no cast of the owner of the type runs; of null it makes the empty text.';
+
+create or replace function dynrec._unless_foreign(alias text, column_name text, types regtype[], expression text, otherwise text) returns text
+language sql immutable
+as $$
+  select format('(case when pg_catalog.pg_typeof(%s.%I) operator(pg_catalog.=) any (%L::pg_catalog.regtype[]) then %s else %s end)', alias, column_name, types, expression, otherwise)
+$$;
+comment on function dynrec._unless_foreign(text, text, regtype[], text, text) is
+  'Internal. An expression of a column that is evaluated only while the column is of one of these types, which belong to nobody but Postgres; otherwise another. '
+  'Both are to name the type of the result: it would be that of the column, and be cast outside.';
+
+create or replace function dynrec._event_names(r dynrec_data.recommender) returns jsonb
+language sql stable
 set search_path from current
 as $$
-  -- triggers outlive schema dynrec while a database is migrated: nothing of it is named here
-  select format('exists (select from pg_class c where c.oid = %s and (pg_has_role(c.relowner, current_user, ''member'') or exists (select from dynrec_data.trusted_owner t where t.owner = pg_get_userbyid(c.relowner))))',
-    relation)
+  select jsonb_build_object(
+    'event_user', t.event_user,
+    'event_item', t.event_item,
+    'event_kind', case when r.kind_column is null then 'null::text'
+      -- what a cast makes of these is not what they show
+      else format('case when e.%I is not null then %s end', r.kind_column, dynrec._unless_foreign('e', r.kind_column,
+        '{boolean,character,name,"\"char\"",inet,cidr,xml}', format('e.%I::text', r.kind_column), dynrec._output('e', r.kind_column))) end,
+    'event_value', case when r.value_column is null then 'null::double precision'
+      else dynrec._unless_foreign('e', r.value_column, '{smallint,integer,bigint,numeric,real,"double precision",boolean}',
+        format('(%s)::double precision', dynrec._value_expression(r.interactions, r.value_column, 'e')), 'null::double precision') end,
+    'event_time', dynrec._unless_foreign('e', r.time_column, '{timestamptz,timestamp,date}',
+      format('(%s)::timestamptz', dynrec._time_expression(r.interactions, r.time_column, 'e')), 'null::timestamptz'),
+    'known_event', concat_ws(' and ', dynrec._fits(t.event_user, r.user_key_type), dynrec._fits(t.event_item, r.item_ref_type), dynrec._known_user(r, t.event_user)))
+  from (select dynrec._output('e', r.user_column), dynrec._output('e', r.item_column)) t (event_user, event_item)
 $$;
-comment on function dynrec._trusted(text) is
-  'Internal. The condition in generated code, which runs as the owner of dynrec, that the owner of a table has the rights of that owner, or is trusted: see _untrusted_owner.';
+comment on function dynrec._event_names(dynrec_data.recommender) is
+  'Internal. What triggers see of an interaction, without running code of the owner of its table: user, item, kind, value, time, and whether it is to be captured.';
 
 create or replace function dynrec._names(r dynrec_data.recommender) returns jsonb
 language sql stable
@@ -173,9 +199,11 @@ as $$
     'key', quote_ident(r.item_key),
     'key_type', r.item_key_type,
     'fitting_key', dynrec._fits(format('i.%I::text', r.item_key), r.item_key_type),
-    'fitting_new', dynrec._fits(format('n.%I::text', r.item_key), r.item_key_type),
-    'fitting_old', dynrec._fits(format('o.%I::text', r.item_key), r.item_key_type),
-    'fitting_either', dynrec._fits(format('coalesce(o.%1$I, n.%1$I)::text', r.item_key), r.item_key_type),
+    'new_entity', dynrec._output('n', r.item_key),
+    'old_entity', dynrec._output('o', r.item_key),
+    'fitting_new', dynrec._fits(dynrec._output('n', r.item_key), r.item_key_type),
+    'fitting_old', dynrec._fits(dynrec._output('o', r.item_key), r.item_key_type),
+    'fitting_after', dynrec._fits('key_after', r.item_key_type),
     'fitting_entity', dynrec._fits('k.entity', r.item_key_type),
     'watched_old', w.watched_old,
     'watched_new', w.watched_new,
@@ -189,20 +217,20 @@ as $$
     'publishes', (r.options ->> 'publish' is not null)::text,
     'counts_live', (r.options ->> 'popularity_epsilon' is null)::text,
     'trending_half_life', dynrec._seconds((r.options ->> 'trending_half_life')::interval)::text,
-    'trusted', dynrec._trusted('tg_relid'),
     'wake_key', dynrec._wake_key(),
     -- what a notification says, so that the dispatcher can send its hint before it looks
     'item_hint', quote_literal(left('item ' || r.name, 1000)),
     'user_hint', quote_literal(left('user ' || r.name, 1000)),
     'text_search_config', quote_literal(r.options ->> 'text_search_config') || '::regconfig',
     'has_interactions', (r.interactions is not null)::text,
+    'item_scans', quote_literal(array_remove(array['scan_items', case when r.interactions is not null then 'scan_users' end], null)) || '::text[]',
     'key_name', quote_literal(r.item_key),
     'watched_names', quote_literal(r.text_columns || r.numeric_columns || r.categorical_columns || array_remove(array[r.vector_column, r.item_key], null)) || '::text[]',
     'watched_generated', exists (select from pg_attribute a where a.attrelid = r.items and a.attgenerated <> ''
       and a.attname = any (r.text_columns || r.numeric_columns || r.categorical_columns || r.vector_column))::text,
     'declared_at', format('(select x.created_at from dynrec_data.recommender x where x.id = %s)', r.id),
     'events_since', format('to_timestamp(%L::double precision)', coalesce(extract(epoch from r.events_since), '-infinity'))
-  ) || case when r.interactions is null then '{}' else jsonb_build_object(
+  ) || case when r.interactions is null then '{}' else dynrec._event_names(r) || jsonb_build_object(
     'interactions', dynrec._qualified(r.interactions),
     'event_names', quote_literal(array_remove(array[r.user_column, r.item_column, r.time_column, r.kind_column, r.value_column], null)) || '::text[]',
     'user', quote_ident(r.user_column),

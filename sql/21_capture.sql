@@ -1,4 +1,33 @@
 -- Capture: what the triggers on the application's tables append to dynrec_data.change, and when they wake the dispatcher.
+--
+-- They run as the owner of dynrec at each write, whoever owns the table by then, and nothing of that owner's may run in them: no cast
+-- and no operator of a type that a column may have got since. So keys and kinds are what output functions give, rows are compared
+-- image by image, and times and numbers are looked at only while they are of a type of Postgres's own. The names in {braces}: 20_render.sql.
+--
+-- Bulk load: while a transaction has set dynrec.bulk_load, a statement of a thousand rows or more queues scans instead of its rows.
+
+create or replace function dynrec._load_capture() returns text
+language sql immutable
+as $template$ select $body$
+create or replace function dynrec_data.capture_load_{id}(actions text[], hint text) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  -- once in a transaction: what runs after its commit sees all of it
+  insert into dynrec_data.task (recommender_id, action)
+  select {id}, a.action from unnest(actions) with ordinality a (action, position)
+  where not exists (
+    select from dynrec_data.task t where t.recommender_id = {id} and t.action = a.action and t.xmin = pg_current_xact_id()::xid)
+  order by a.position;
+  if found and not pg_try_advisory_xact_lock_shared({wake_key}) then
+    perform pg_notify('dynrec_wake', hint);
+  end if;
+end
+$$
+$body$ $template$;
+comment on function dynrec._load_capture() is
+  'Internal. Template: queues scans in the place of rows, for truncate and for bulk loads.';
 
 create or replace function dynrec._item_capture() returns text
 language sql immutable
@@ -7,8 +36,51 @@ create or replace function dynrec_data.capture_items_{id}() returns trigger
 language plpgsql security definer
 set search_path from current
 as $$
+declare
+  key_before text;
+  key_after text;
+  differs boolean;
+  are_many boolean;
 begin
-  if tg_level = 'ROW' then
+  if tg_level = 'STATEMENT' and current_setting('dynrec.bulk_load', true) = 'on' then
+    -- few rows are captured one by one: where the setting was left on, nothing is lost by it
+    if tg_op = 'DELETE' then
+      are_many := exists (select from old_rows offset 999);
+    elsif tg_op <> 'TRUNCATE' then
+      are_many := exists (select from new_rows offset 999);
+    end if;
+    if are_many then
+      perform dynrec_data.capture_load_{id}({item_scans}, {item_hint});
+      return null;
+    end if;
+  end if;
+  if tg_op = 'UPDATE' and tg_level = 'STATEMENT' then
+    -- most updates are of one row: that is cheaper than a join
+    select {old_entity}, {new_entity}, row({watched_old})::record operator(pg_catalog.*<>) row({watched_new})::record, exists (select from new_rows offset 1)
+    into key_before, key_after, differs, are_many
+    from old_rows o cross join new_rows n limit 1;
+    if are_many or key_before <> key_after then
+      insert into dynrec_data.change (recommender_id, kind, entity, op)
+      -- a full join: the plan of an inner join would outlive the row counts it was made for; it gives each key once
+      select {id}, 'item', case when o.{key} is not null then {old_entity} else {new_entity} end, 'refresh'
+      from old_rows o full join new_rows n on {new_entity} collate "C" = {old_entity} collate "C"
+      where {fitting_old} and {fitting_new} and (o.{key} is null or n.{key} is null
+        or row({watched_old})::record operator(pg_catalog.*<>) row({watched_new})::record);
+    elsif differs and {fitting_after} then
+      insert into dynrec_data.change (recommender_id, kind, entity, op) values ({id}, 'item', key_after, 'refresh');
+    else
+      return null;
+    end if;
+  elsif tg_op = 'INSERT' and tg_level = 'STATEMENT' then
+    insert into dynrec_data.change (recommender_id, kind, entity, op)
+    select {id}, 'item', {new_entity}, 'refresh' from new_rows n where {fitting_new};
+  elsif tg_op = 'DELETE' and tg_level = 'STATEMENT' then
+    insert into dynrec_data.change (recommender_id, kind, entity, op)
+    select {id}, 'item', {old_entity}, 'refresh' from old_rows o where {fitting_old};
+  elsif tg_op = 'TRUNCATE' then
+    perform dynrec_data.capture_load_{id}({item_scans}, {item_hint});
+    return null;
+  else
     -- of a partitioned table, whose key is what it is partitioned by and keeps its type
     insert into dynrec_data.change (recommender_id, kind, entity, op)
     select distinct {id}, 'item', k.entity, 'refresh'
@@ -16,31 +88,6 @@ begin
     where k.entity is not null and {fitting_entity}
       and (tg_op <> 'UPDATE' or old.{key} <> new.{key}
         or row({watched_before})::record operator(pg_catalog.*<>) row({watched_after})::record);
-  elsif tg_op = 'INSERT' then
-    insert into dynrec_data.change (recommender_id, kind, entity, op)
-    select {id}, 'item', n.{key}::text, 'refresh' from new_rows n where {trusted} and {fitting_new};
-  elsif tg_op = 'DELETE' then
-    insert into dynrec_data.change (recommender_id, kind, entity, op)
-    select {id}, 'item', o.{key}::text, 'refresh' from old_rows o where {trusted} and {fitting_old};
-  elsif tg_op = 'UPDATE' then
-    insert into dynrec_data.change (recommender_id, kind, entity, op)
-    -- a full join: the plan of an inner join would outlive the row counts it was made for; it gives each key once
-    select {id}, 'item', coalesce(o.{key}, n.{key})::text, 'refresh'
-    from old_rows o full join new_rows n on n.{key} = o.{key}
-    where {trusted} and {fitting_either} and (o.{key} is null or n.{key} is null
-      or row({watched_old})::record operator(pg_catalog.*<>) row({watched_new})::record);
-  else
-    insert into dynrec_data.task (recommender_id, action)
-    select {id}, a.action from (values (1, 'scan_items'), (2, 'scan_users')) a (position, action)
-    where a.action = 'scan_items' or {has_interactions} order by a.position;
-  end if;
-  if not found and not {trusted} then
-    -- what may not be looked at now is looked for when it may
-    insert into dynrec_data.task (recommender_id, action)
-    select {id}, a.action from (values (1, 'scan_items'), (2, 'scan_users')) a (position, action)
-    where (a.action = 'scan_items' or {has_interactions})
-      and not exists (select from dynrec_data.task t where t.recommender_id = {id} and t.action = a.action)
-    order by a.position;
   end if;
   if found and not pg_try_advisory_xact_lock_shared({wake_key}) then
     perform pg_notify('dynrec_wake', {item_hint});
@@ -59,21 +106,37 @@ create or replace function dynrec_data.capture_interactions_{id}() returns trigg
 language plpgsql security definer
 set search_path from current
 as $$
+declare
+  are_many boolean;
 begin
+  if current_setting('dynrec.bulk_load', true) = 'on' then
+    -- few rows are captured one by one: where the setting was left on, nothing is lost by it
+    if tg_op = 'DELETE' then
+      are_many := exists (select from old_rows offset 999);
+    elsif tg_op <> 'TRUNCATE' then
+      are_many := exists (select from new_rows offset 999);
+    end if;
+    if are_many then
+      perform dynrec_data.capture_load_{id}('{scan_users,popularity}', {user_hint});
+      return null;
+    end if;
+  end if;
   if tg_op = 'INSERT' then
     insert into dynrec_data.change (recommender_id, kind, entity, op, item_id, event_kind, value, occurred_at)
-    select {id}, 'user', e.{user}::text, 'insert', e.{item}::text, {kind}, {value}, {occurred_at}
-    from new_rows e where {trusted} and e.{user} is not null and e.{item} is not null and isfinite({occurred_at}) and {known_user};
+    select {id}, 'user', {event_user}, 'insert', {event_item}, {event_kind}, {event_value}, {event_time}
+    from new_rows e where e.{user} is not null and e.{item} is not null and isfinite({event_time}) and {known_event};
   elsif tg_op = 'DELETE' then
     insert into dynrec_data.change (recommender_id, kind, entity, op, item_id, event_kind, value, occurred_at)
-    select {id}, 'user', e.{user}::text, 'delete', e.{item}::text, {kind}, {value}, {occurred_at}
-    from old_rows e where {trusted} and e.{user} is not null and e.{item} is not null and isfinite({occurred_at}) and {known_user};
+    select {id}, 'user', {event_user}, 'delete', {event_item}, {event_kind}, {event_value}, {event_time}
+    from old_rows e where e.{user} is not null and e.{item} is not null and isfinite({event_time}) and {known_event};
   elsif tg_op = 'UPDATE' then
     -- rows need no key here: what left and what came, as multisets
     with gone as (
-      select e.{user}::text as entity, e.{item}::text as item_id, {kind} as kind, {value} as value, {occurred_at} as occurred_at from old_rows e
+      select {event_user} as entity, {event_item} as item_id, {event_kind} as kind, {event_value} as value, {event_time} as occurred_at from old_rows e
+      where e.{user} is not null and e.{item} is not null
     ), came as (
-      select e.{user}::text as entity, e.{item}::text as item_id, {kind} as kind, {value} as value, {occurred_at} as occurred_at from new_rows e
+      select {event_user} as entity, {event_item} as item_id, {event_kind} as kind, {event_value} as value, {event_time} as occurred_at from new_rows e
+      where e.{user} is not null and e.{item} is not null
     )
     insert into dynrec_data.change (recommender_id, kind, entity, op, item_id, event_kind, value, occurred_at)
     select {id}, 'user', d.entity, d.op, d.item_id, d.kind, d.value, d.occurred_at
@@ -82,15 +145,10 @@ begin
       union all
       select 'insert', c.* from (select * from came except all select * from gone) c
     ) d
-    where {trusted} and d.entity is not null and d.item_id is not null and isfinite(d.occurred_at) and {known_entity};
+    where isfinite(d.occurred_at) and {known_entity};
   else
-    insert into dynrec_data.task (recommender_id, action) values ({id}, 'scan_users'), ({id}, 'popularity');
-  end if;
-  if not found and not {trusted} then
-    -- what may not be looked at now is looked for when it may
-    insert into dynrec_data.task (recommender_id, action)
-    select {id}, a from unnest(array['scan_users', 'popularity']) a
-    where not exists (select from dynrec_data.task t where t.recommender_id = {id} and t.action = a);
+    perform dynrec_data.capture_load_{id}('{scan_users,popularity}', {user_hint});
+    return null;
   end if;
   if found and not pg_try_advisory_xact_lock_shared({wake_key}) then
     perform pg_notify('dynrec_wake', {user_hint});

@@ -11,6 +11,7 @@ begin
   select rec.* into strict r from dynrec_data.recommender rec where rec.id = _execute_templates.recommender_id;
   names := dynrec._names(r);
   execute dynrec._render_code(dynrec._item_reader(), names);
+  execute dynrec._render_code(dynrec._load_capture(), names);
   execute dynrec._render_code(dynrec._item_capture(), names);
   execute dynrec._render_code(dynrec._streamed_item_capture(), names);
   execute dynrec._render_code(dynrec._item_publisher(), names);

@@ -115,6 +115,21 @@ end
 $$;
 comment on function dynrec._rebuild_popularity(int) is 'Internal. Counts the decayed popularity of every item afresh; of a recommender with private popularity, releases it if that is due.';
 
+create or replace function dynrec._join_tasks(t dynrec_data.task) returns void
+language sql
+set search_path from current
+as $$
+  -- what is visible was committed, and so was what it is to look at: the scan that begins after this sees it.
+  -- A scan of users that waits for items is left to wait.
+  with more as (
+    select x.id from dynrec_data.task x
+    where x.recommender_id = t.recommender_id and x.action = t.action and dynrec._is_runnable(x) for update skip locked
+  )
+  delete from dynrec_data.task x using more where x.id = more.id
+$$;
+comment on function dynrec._join_tasks(dynrec_data.task) is
+  'Internal. Takes the tasks that are equal to one that is about to run, such as those of a load in many transactions: it does their work.';
+
 create or replace function dynrec._run_task() returns text
 language plpgsql security definer
 set search_path from current
@@ -138,6 +153,9 @@ begin
   perform dynrec._hold_sources(r) from dynrec_data.recommender r where r.id = t.recommender_id and t.action <> 'retire';
   select r.name into name from dynrec_data.recommender r where r.id = t.recommender_id;
   delete from dynrec_data.task x where x.id = t.id;
+  if t.action in ('scan_items', 'scan_users', 'popularity') then
+    perform dynrec._join_tasks(t);
+  end if;
   case t.action
     when 'scan_items' then done := dynrec._scan(t.recommender_id, 'item');
     when 'scan_derived' then done := dynrec._scan(t.recommender_id, 'derived');

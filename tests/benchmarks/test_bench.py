@@ -30,6 +30,7 @@ FIELDS = {
 
 TINY = {
     "capture": ("--rows=50", "--clients=2", "--seconds=1", "--runs=1"),
+    "bulk": ("--rows=2000", "--runs=1"),
     "freshness": ("--samples=2", "--runs=1"),
     "backfill": ("--rows=30", "--runs=1"),
     "encoder": ("--rows=40", "--runs=1"),
@@ -43,7 +44,8 @@ TINY = {
 }
 
 NAMES = {
-    "capture": ["capture, updates", "capture, inserts"],
+    "capture": [f"capture, {what}{way}" for way in ("", ", batch", ", stream") for what in ("updates", "inserts")],
+    "bulk": ["bulk, items", "bulk, items, row by row", "bulk, events", "bulk, events, row by row"],
     "freshness": [
         *(f"freshness{load}, {p}" for load in ("", ", light load", ", heavy load") for p in ("p50", "p99")),
         *(f"freshness: {step}" for step in ("trigger", "notify", "dispatch", "broker", "claim", "read", "encode")),

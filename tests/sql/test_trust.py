@@ -1,7 +1,7 @@
 """Whose tables are read: the owner of a table can make whoever reads it run code, and nobody but a trusted one gets to do that."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import LiteralString
 
 import psycopg
@@ -111,6 +111,42 @@ def test_no_code_of_somebody_untrusted_is_run(market: Market, trap: str, place: 
     as_owner(connection, TRAPS[trap], table, text)
     provoke(market, table)
     work(connection)
+    assert not struck(connection)
+
+
+# A type whose casts are the owner's, to what a column was: {type}.
+SLY: LiteralString = """
+    create type hostile.sly as (inside {type});
+    create function hostile.reveal(hostile.sly) returns {type} language plpgsql immutable as 'begin return hostile.strike($1.inside); end';
+    create function hostile.wrap({type}) returns hostile.sly language plpgsql immutable as 'begin perform hostile.strike(1); return row($1)::hostile.sly; end';
+    create cast (hostile.sly as {type}) with function hostile.reveal as implicit;
+    create cast ({type} as hostile.sly) with function hostile.wrap as implicit;
+    alter table {table} alter {column} drop default, alter {column} type hostile.sly using row({column})::hostile.sly
+"""
+COLUMNS = [
+    ("market.products", "id", "text"),
+    ("market.products", "title", "text"),
+    ("market.products", "price", "numeric"),
+    ("market.events", "user_id", "text"),
+    ("market.events", "item_id", "text"),
+    ("market.events", "kind", "text"),
+    ("market.events", "value", "double precision"),
+    ("market.events", "occurred_at", "timestamptz"),
+]
+
+
+@pytest.mark.parametrize(("table", "column", "type_"), COLUMNS)
+def test_no_write_runs_a_cast_of_the_type_of_a_column(market: Market, table: str, column: str, type_: str) -> None:
+    connection = market.connection
+    hand_over(connection, table)
+    connection.execute(f"set role {OWNER}".encode())
+    connection.execute(SLY.format(table=table, column=column, type=type_).encode())
+    connection.execute("reset role")
+    with pytest.raises(psycopg.errors.AmbiguousFunction) if column == "value" else nullcontext():
+        connection.execute(f"update {table} set tenant = tenant || 'x', {column} = {column}".encode())
+        connection.execute(f"create temporary table kept as table {table}".encode())
+        connection.execute(f"delete from {table}".encode())
+        connection.execute(f"insert into {table} table kept".encode())
     assert not struck(connection)
 
 

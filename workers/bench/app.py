@@ -11,6 +11,7 @@ import typer
 from dynrec_store.settings import load_settings
 from workers.bench.backfill import MODEL
 from workers.bench.backfill import backfill as bench_backfill
+from workers.bench.bulk import bulk as bench_bulk
 from workers.bench.capture import capture as bench_capture
 from workers.bench.churn import churn as bench_churn
 from workers.bench.encoder import encoder as bench_encoder
@@ -65,6 +66,17 @@ def capture(
 ) -> None:
     """Writing: transactions per second with capture on, a dispatcher listening, against neither."""
     show(bench_capture(load_settings(), rows=rows, clients=clients, seconds=seconds, runs=runs), as_json=json)
+
+
+@app.command()
+def bulk(
+    *,
+    rows: Annotated[int, typer.Option(min=1000, max=10_000_000, help="Rows of a load.")] = 100_000,
+    runs: Runs = 5,
+    json: Json = False,
+) -> None:
+    """Bulk loads: COPY into watched tables, as a bulk load and row by row, against COPY into plain ones."""
+    show(bench_bulk(load_settings(), rows=rows, runs=runs), as_json=json)
 
 
 @app.command()
@@ -286,6 +298,7 @@ def everything(
     settings = load_settings()
     figures = [
         *bench_capture(settings, rows=10_000, clients=16, seconds=5, runs=5),
+        *bench_bulk(settings, rows=100_000, runs=5),
         *bench_freshness(settings, samples=40, runs=5),
         *bench_backfill(settings, rows=rows, runs=3),
         *bench_recommend(settings, items=items, users=200, seconds=5, runs=5),
