@@ -170,6 +170,7 @@ def test_growth_has_a_point_for_each_size() -> None:
         "events of the user",
         "old versions of the item",
         "old versions of the user",
+        "old versions of all items",
         "changes that wait",
         "interactions of everybody",
     }
