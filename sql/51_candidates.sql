@@ -53,19 +53,17 @@ as $$
 $$;
 comment on function dynrec._known_vectors(dynrec_data.recommender) is 'Internal. The item vectors as known at $5, as a subquery.';
 
-create or replace function dynrec._index_candidates(
-  r dynrec_data.recommender, query vector, n int, excluded text[], filter text, filter_args jsonb, as_of timestamptz, most bigint)
+create or replace function dynrec._scan_index(
+  r dynrec_data.recommender, query vector, n int, excluded text[], filter text, filter_args jsonb, as_of timestamptz, most bigint, probe int)
 returns table (item_id text, score double precision)
 language plpgsql stable
 set search_path from current
 set hnsw.iterative_scan = 'relaxed_order'  -- a strict order leaves out what is found late, though it is nearer
-set hnsw.ef_search = 100
 set hnsw.max_scan_tuples = 2147483647
 set enable_sort = off  -- through the index it is
 as $$
 declare
   holds text := (select m.vector_index from dynrec_data.model_version m where m.id = r.active_model_id);
-  probe int := dynrec._probe(holds, n);
   wanted int := dynrec._reach(holds, n);  -- that the n nearest are among
   near refcursor;
   hit record;
@@ -75,7 +73,6 @@ declare
   patience double precision;  -- rows to visit beyond the latest that was better than that
   better_at bigint;
 begin
-  perform set_config('hnsw.ef_search', probe::text, true);
   -- the rows that are accepted; of the others each fiftieth, to know how far the scan has come
   open near no scroll for execute format($query$
     select s.* from (
@@ -109,6 +106,59 @@ begin
   end loop;
   close near;
   return query select c.item_id, c.score from unnest(ids, scores) as c (item_id, score) order by c.score desc, c.item_id limit n;
+end
+$$;
+comment on function dynrec._scan_index(dynrec_data.recommender, vector, int, text[], text, jsonb, timestamptz, bigint, int) is
+  'Internal. The n nearest current vectors through the HNSW index, filtered on the way; fewer than n when as many rows as most have been visited. probe: the hnsw.ef_search that it is called with.';
+
+create or replace function dynrec._index_narrow(
+  r dynrec_data.recommender, query vector, n int, excluded text[], filter text, filter_args jsonb, as_of timestamptz, most bigint)
+returns table (item_id text, score double precision)
+language plpgsql stable
+set search_path from current
+set hnsw.ef_search = 100
+as $$ begin return query select * from dynrec._scan_index(r, query, n, excluded, filter, filter_args, as_of, most, 100); end $$;
+comment on function dynrec._index_narrow(dynrec_data.recommender, vector, int, text[], text, jsonb, timestamptz, bigint) is
+  'Internal. _scan_index with hnsw.ef_search at 100.';
+
+create or replace function dynrec._index_wide(
+  r dynrec_data.recommender, query vector, n int, excluded text[], filter text, filter_args jsonb, as_of timestamptz, most bigint)
+returns table (item_id text, score double precision)
+language plpgsql stable
+set search_path from current
+set hnsw.ef_search = 300
+as $$ begin return query select * from dynrec._scan_index(r, query, n, excluded, filter, filter_args, as_of, most, 300); end $$;
+comment on function dynrec._index_wide(dynrec_data.recommender, vector, int, text[], text, jsonb, timestamptz, bigint) is
+  'Internal. _scan_index with hnsw.ef_search at 300.';
+
+create or replace function dynrec._index_widest(
+  r dynrec_data.recommender, query vector, n int, excluded text[], filter text, filter_args jsonb, as_of timestamptz, most bigint)
+returns table (item_id text, score double precision)
+language plpgsql stable
+set search_path from current
+set hnsw.ef_search = 1000
+as $$ begin return query select * from dynrec._scan_index(r, query, n, excluded, filter, filter_args, as_of, most, 1000); end $$;
+comment on function dynrec._index_widest(dynrec_data.recommender, vector, int, text[], text, jsonb, timestamptz, bigint) is
+  'Internal. _scan_index with hnsw.ef_search at 1000.';
+
+create or replace function dynrec._index_candidates(
+  r dynrec_data.recommender, query vector, n int, excluded text[], filter text, filter_args jsonb, as_of timestamptz, most bigint)
+returns table (item_id text, score double precision)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  holds text := (select m.vector_index from dynrec_data.model_version m where m.id = r.active_model_id);
+  probe int := dynrec._probe(holds, n);
+begin
+  -- evaluations run in parallel workers, where only the definition of a function may change a setting
+  if probe <= 100 then
+    return query select * from dynrec._index_narrow(r, query, n, excluded, filter, filter_args, as_of, most);
+  elsif probe <= 300 then
+    return query select * from dynrec._index_wide(r, query, n, excluded, filter, filter_args, as_of, most);
+  else
+    return query select * from dynrec._index_widest(r, query, n, excluded, filter, filter_args, as_of, most);
+  end if;
 end
 $$;
 comment on function dynrec._index_candidates(dynrec_data.recommender, vector, int, text[], text, jsonb, timestamptz, bigint) is

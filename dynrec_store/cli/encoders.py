@@ -21,7 +21,10 @@ def add(
         typer.Argument(help="A sentence-transformers model: its name or path, for every worker.", show_default=False),
     ],
     int8: Annotated[
-        bool, typer.Option("--int8", help="With weights of 8 bits: faster on CPUs, with vectors of its own.")
+        bool,
+        typer.Option(
+            "--int8", envvar="DYNREC_INT8", help="With weights of 8 bits: faster on CPUs, with vectors of its own."
+        ),
     ] = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,

@@ -1,5 +1,6 @@
 """A server that finds the scripts of extension dynrec, and what a database holds once it is no extension any more."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,9 @@ MEMBERS = """
       and d.refobjid = (select e.oid from pg_extension e where e.extname = 'dynrec')
     order by 1, 2
 """
+
+# what partitions get from their parents, which the extension has made: as docs/extension.md leaves it out
+FROM_PARENTS = re.compile(r" [0-9]+ (CONSTRAINT dynrec_data|INDEX( ATTACH)? dynrec_data [a-z_]+_[0-9]{4}_[0-9]{2}_)")
 
 
 @contextmanager
@@ -64,7 +68,7 @@ def restore(binaries: Binaries, file: Path, url: str) -> None:
     program = str(binaries.program("pg_restore"))
     listing = subprocess.run([program, "--list", str(file)], check=True, capture_output=True, text=True).stdout
     entries = file.with_suffix(".entries")
-    entries.write_text("".join(line for line in listing.splitlines(True) if " CONSTRAINT dynrec_data " not in line))
+    entries.write_text("".join(line for line in listing.splitlines(True) if not FROM_PARENTS.search(line)))
     subprocess.run([program, "--exit-on-error", f"--use-list={entries}", f"--dbname={url}", str(file)], check=True)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("select dynrec._regenerate()")
