@@ -33,8 +33,8 @@ log = structlog.get_logger(__name__)
 
 LOAD_AGAIN = 10.0  # seconds before a model that could not be loaded is tried again
 LEASE_FRACTION = 0.1  # of a lease's time may pass in computing a batch
-BATCH_SECONDS = 1.0  # that a batch may keep its thread from others
-TURN_SECONDS = 0.3  # that a loop computes before others have their turn
+BATCH_SECONDS = 2.0  # that a batch may keep its thread from others
+TURN_SECONDS = 0.5  # that a loop computes before others have their turn
 
 
 @dataclass(frozen=True)

