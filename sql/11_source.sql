@@ -157,3 +157,12 @@ begin
 end
 $$;
 comment on function dynrec._numeric_columns(regclass, text[]) is 'Internal. The columns themselves, each checked to be a number.';
+
+create or replace function dynrec._source_tables(source regclass) returns setof regclass
+language sql stable
+set search_path from current
+as $$
+  select source where source is not null
+  union select p.relid::regclass from pg_class c, lateral pg_partition_tree(source) p where c.oid = source and c.relkind = 'p'
+$$;
+comment on function dynrec._source_tables(regclass) is 'Internal. A source with its partitions.';

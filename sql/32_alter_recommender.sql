@@ -107,7 +107,7 @@ end
 $$;
 comment on function dynrec.alter_recommender(text, text[], text[], text[], jsonb, jsonb, boolean) is
   'Changes columns, kinds or options of a recommender (null: as it is; options are merged), follows renamed tables and changed key types, '
-  're-installs missing triggers, and queues only what differs. '
+  're-installs missing triggers and looks for what they missed, and queues only what differs. '
   'Returns how many items and users will be recomputed; with dry_run nothing is changed.';
 
 create or replace function dynrec._declared_kinds(r dynrec_data.recommender) returns jsonb
@@ -126,6 +126,12 @@ create or replace function dynrec._apply_alteration(
 language plpgsql
 set search_path from current
 as $$
+declare
+  -- the sources of which something was not captured, or what is theirs no more was
+  amiss text[] := array(
+    select split_part(t.trigger_name, '_', 3)
+    from (select m.trigger_name from dynrec._missing_triggers(r) m union all select s.trigger_name from dynrec._stray_triggers(r) s) t
+    where dynrec._uses_triggers(before) and dynrec._uses_triggers(r));
 begin
   update dynrec_data.recommender x
   set text_columns = r.text_columns, numeric_columns = r.numeric_columns, categorical_columns = r.categorical_columns,
@@ -143,6 +149,11 @@ begin
   lock table dynrec_data.lease in share row exclusive mode;
   perform dynrec._queue(r.id, 'item', array(
     select l.entity from dynrec_data.lease l where l.recommender_id = r.id and l.kind = 'item' and l.entity <> all (outdated)), 1::smallint);
+  if 'items' = any (amiss) or (before.text_columns, before.numeric_columns, before.categorical_columns)
+    is distinct from (r.text_columns, r.numeric_columns, r.categorical_columns) then
+    insert into dynrec_data.task (recommender_id, action) values (r.id, 'await_writers');
+  end if;
+  users_differ := users_differ or 'interactions' = any (amiss);
   if users_differ or cardinality(outdated) > 0 and r.interactions is not null then
     insert into dynrec_data.task (recommender_id, action) values (r.id, 'scan_users');
   end if;

@@ -267,19 +267,36 @@ $$;
 comment on function dynrec._expire_leases() is
   'Internal. Ends leases past their deadline; their changes are in the queue still. The second time the entities are claimed alone; from then on an expiry counts as an attempt.';
 
+create or replace function dynrec._writers(r dynrec_data.recommender) returns setof text
+language sql stable
+set search_path from current
+as $$
+  select distinct l.virtualtransaction from pg_locks l
+  where l.locktype = 'relation' and l.granted and l.pid is distinct from pg_backend_pid()
+    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    and l.mode in ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+    and l.relation in (select dynrec._source_tables(r.items)::oid)
+$$;
+comment on function dynrec._writers(dynrec_data.recommender) is
+  'Internal. The transactions that may have written to the items of a recommender and have not ended, prepared ones included.';
+
 create or replace function dynrec._is_runnable(t dynrec_data.task) returns boolean
 language sql stable
 set search_path from current
 as $$
-  select t.action not in ('scan_users', 'fill_users') or not exists (
+  select case when t.action in ('scan_users', 'fill_users') then not exists (
     -- users are made of item vectors: items first
     select from dynrec_data.task s where s.recommender_id = t.recommender_id and s.action in ('scan_items', 'scan_derived')
     union all
     select from dynrec_data.change c where c.recommender_id = t.recommender_id and c.kind in ('item', 'derived') and c.lane = 1
     union all
     select from dynrec_data.lease l where l.recommender_id = t.recommender_id and l.kind in ('item', 'derived') and l.lane = 1)
+  when t.action = 'batch_items' and t.entity is not null then not exists (
+    select from dynrec_data.recommender r cross join lateral dynrec._writers(r) as w (writer)
+    where r.id = t.recommender_id and w.writer = any (t.entity::text[]))
+  else true end
 $$;
-comment on function dynrec._is_runnable(dynrec_data.task) is 'Internal. Whether a task can run now: the users are scanned once no item waits in the backfill lane.';
+comment on function dynrec._is_runnable(dynrec_data.task) is 'Internal. Whether a task can run now: the users are scanned once no item waits in the backfill lane, items compared once the writers that it names have ended.';
 
 create or replace function dynrec._pending_work()
 returns table (recommender text, work text, backlog bigint, leased bigint)

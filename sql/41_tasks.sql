@@ -161,6 +161,7 @@ begin
     when 'scan_derived' then done := dynrec._scan(t.recommender_id, 'derived');
     when 'scan_users', 'fill_users' then
       done := dynrec._scan(t.recommender_id, 'user');
+    when 'await_writers' then done := dynrec._await_writers(t.recommender_id);
     when 'batch_items' then done := dynrec._batch_items(t.recommender_id);
     when 'batch_users' then done := dynrec._batch_users(t.recommender_id);
     when 'popularity' then done := dynrec._rebuild_popularity(t.recommender_id);

@@ -35,6 +35,24 @@ end
 $$;
 comment on function dynrec._queue_batches() is 'Internal. Queues the batches that are due; how many.';
 
+create or replace function dynrec._await_writers(recommender_id int) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  writers text[];
+begin
+  -- the alteration lets go of its locks once everybody is told of the new code: who writes from then on runs that
+  lock table dynrec_data.lease in row exclusive mode;
+  select array_agg(w) into writers from dynrec_data.recommender r cross join lateral dynrec._writers(r) w where r.id = _await_writers.recommender_id;
+  insert into dynrec_data.task (recommender_id, action, entity) values (_await_writers.recommender_id, 'batch_items', writers::text);
+  return coalesce(cardinality(writers), 0);
+end
+$$;
+comment on function dynrec._await_writers(int) is
+  'Internal. After an alteration: what was written by its time may have been looked at by the columns that were watched before. '
+  'The items are compared once those have ended who write now; how many these are.';
+
 create or replace function dynrec._batch_items(recommender_id int) returns bigint
 language plpgsql
 set search_path from current
@@ -45,16 +63,26 @@ declare
 begin
   select x.* into strict r from dynrec_data.recommender x where x.id = _batch_items.recommender_id;
   execute dynrec._render($query$
-    select array_agg(coalesce(s.k, c.item_id))
-    from dynrec_data.source_keys_{id}() s (k)
-    full join (select x.item_id from dynrec_data.item_content x where x.recommender_id = {id}) c on c.item_id = s.k
-    where s.k is null or c.item_id is null
-    $query$, dynrec._names(r)) into differing;
+    with compared as (
+      select coalesce(s.k, c.item_id) as item_id
+      from dynrec_data.source_keys_{id}() s (k)
+      full join (select x.item_id from dynrec_data.item_content x where x.recommender_id = {id}) c on c.item_id = s.k
+      where s.k is null or c.item_id is null
+      union all
+      select unnest(dynrec._outdated_items($1))
+    )
+    -- what waits is read afresh; what is leased may have been read already, whatever is stored now
+    select array(
+      select c.item_id from compared c
+      except select w.entity from dynrec_data.change w where w.recommender_id = {id} and w.kind = 'item'
+      union select l.entity from dynrec_data.lease l where l.recommender_id = {id} and l.kind = 'item')
+    $query$, dynrec._names(r)) into differing using r;
   -- as live changes, so that the users who met them follow, and only these
-  return dynrec._queue(r.id, 'item', dynrec._outdated_items(r) || coalesce(differing, '{}'), 0::smallint);
+  return dynrec._queue(r.id, 'item', differing, 0::smallint);
 end
 $$;
-comment on function dynrec._batch_items(int) is 'Internal. Queues the items that came, went or differ from what is stored of them.';
+comment on function dynrec._batch_items(int) is
+  'Internal. Queues the items that came, went or differ from what is stored of them, and those that are being worked on.';
 
 create or replace function dynrec._batch_users(recommender_id int) returns bigint
 language plpgsql

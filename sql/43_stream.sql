@@ -6,15 +6,6 @@ set search_path from current
 as $$ select format('dynrec_%s', d.oid) from pg_database d where d.datname = current_database() $$;
 comment on function dynrec._stream_slot() is 'Internal. The name of the replication slot of this database.';
 
-create or replace function dynrec._source_tables(source regclass) returns setof regclass
-language sql stable
-set search_path from current
-as $$
-  select source where source is not null
-  union select p.relid::regclass from pg_class c, lateral pg_partition_tree(source) p where c.oid = source and c.relkind = 'p'
-$$;
-comment on function dynrec._source_tables(regclass) is 'Internal. A source with its partitions.';
-
 create or replace function dynrec._unidentified_tables(r dynrec_data.recommender) returns setof regclass
 language sql stable
 set search_path from current

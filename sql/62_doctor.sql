@@ -5,11 +5,11 @@ language sql stable
 set search_path from current
 as $$
   select r.name, 'error', format('trigger %s is missing or disabled on %s: its changes are lost', t.trigger_name, t.relation),
-    format('select dynrec.alter_recommender(%L); select dynrec.refresh(%L)', r.name, r.name)
+    format('select dynrec.alter_recommender(%L)', r.name)
   from dynrec_data.recommender r cross join lateral dynrec._missing_triggers(r) t
   union all
   select r.name, 'error', format('trigger %s is on %s, which is not part of the source: its changes are captured all the same', t.trigger_name, t.relation),
-    format('select dynrec.alter_recommender(%L); select dynrec.refresh(%L)', r.name, r.name)
+    format('select dynrec.alter_recommender(%L)', r.name)
   from dynrec_data.recommender r cross join lateral dynrec._stray_triggers(r) t
   union all
   select r.name, 'error', format('the table with oid %s was dropped', s.relation::oid), format('select dynrec.drop_recommender(%L)', r.name)

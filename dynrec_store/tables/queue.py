@@ -127,10 +127,10 @@ task = Table(
         "action",
         Text,
         nullable=False,
-        comment="scan_items, scan_derived, scan_users, batch_items, batch_users, fill_users, audience, popularity, "
-        "begin_outbox, fill_outbox or retire",
+        comment="scan_items, scan_derived, scan_users, await_writers, batch_items, batch_users, fill_users, audience, "
+        "popularity, begin_outbox, fill_outbox or retire",
     ),
-    Column("entity", Text, comment="audience: the item whose vector moved"),
+    Column("entity", Text, comment="audience: the item whose vector moved; batch_items: the transactions to wait for"),
     Column("captured_at", TIME, nullable=False, server_default=CLOCK),
     Index("task_recommender", "recommender_id", "action", info={"comment": "_pending_work; equal tasks are one"}),
     comment="Work on whole sets, done by the maintenance queue; the row is gone when it is done.",

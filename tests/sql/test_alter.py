@@ -1,5 +1,6 @@
 """Changing and dropping a recommender: exactly what differs is done again."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -161,7 +162,6 @@ def test_missing_and_disabled_triggers_come_back(shop: Shop) -> None:
     findings = shop.execute("select remedy from dynrec.doctor() where severity = 'error' and subject = 'shop'")
     assert len(findings) == 2
     assert alter(shop) == (1, 0)
-    shop.execute("select dynrec.refresh('shop')")
     shop.drain()
     shop.assert_right()
     shop.execute("update shop.products set title = 'seen' where id = 1")
@@ -177,6 +177,35 @@ def test_an_item_that_is_being_encoded_meanwhile(shop: Shop) -> None:
     alter(shop, text_columns=["title", "body"])
     assert publish(shop.connection, token, rows, CountingEncoder()) == {"50": "published"}
     shop.items = "select id::text, title, body, category from shop.products"
+    shop.drain()
+    shop.assert_right()
+
+
+def test_a_row_that_is_being_written_meanwhile(shop: Shop, database_url: str) -> None:
+    with psycopg.connect(database_url) as writer:
+        writer.execute("update shop.products set body = 'written by then' where id = 9")  # not watched yet
+        alter(shop, text_columns=["title", "body"])
+        shop.items = "select id::text, title, body, category from shop.products"
+        shop.drain()
+        assert ("task", "batch_items") in shop.queued(), "whoever still writes is waited for"
+        shop.execute("update shop.products set body = 'written afterwards' where id = 8")
+        shop.drain()
+        shop.assert_items_right()
+    shop.drain()
+    shop.assert_right()
+    assert shop.queued() == set()
+
+
+def test_a_row_that_is_written_while_triggers_are_missing(shop: Shop, database_url: str) -> None:
+    shop.execute("drop trigger dynrec_1_items_update on shop.products")
+    with psycopg.connect(database_url) as writer:
+        writer.execute("update shop.products set title = 'missed' where id = 1")
+        with psycopg.connect(database_url, autocommit=True) as other, ThreadPoolExecutor(1) as pool:
+            altering = pool.submit(other.execute, "select dynrec.alter_recommender('shop')")
+            while not shop.value("select exists (select from pg_locks where not granted)"):
+                pass
+            writer.commit()
+            altering.result()
     shop.drain()
     shop.assert_right()
 
