@@ -18,6 +18,7 @@ class Encoded:
     errors: dict[str, str] = field(default_factory=dict)  # text -> what the model said to it
     calls: int = 0  # of the model
     reused: int = 0  # vectors that another batch had computed already
+    waited: float = 0.0  # seconds for others' turns at the model
 
     def __or__(self, other: "Encoded") -> "Encoded":
         return Encoded(
@@ -25,6 +26,7 @@ class Encoded:
             self.errors | other.errors,
             self.calls + other.calls,
             self.reused + other.reused,
+            self.waited + other.waited,
         )
 
 

@@ -15,6 +15,7 @@ from dynrec_store import queue
 from dynrec_store.exceptions import DatabaseError
 from dynrec_store.queue import Claim, ItemRow
 from workers import tracing
+from workers.batch_size import BatchSize
 from workers.context import Context, Tally
 from workers.encode import Encoded, encode_each
 from workers.encoders import Encoder, content_hash
@@ -38,11 +39,8 @@ def recompute_items(context: Context, recommender: str, *, live_only: bool = Fal
         return batch
 
     def recompute(token: UUID) -> Tally:
-        started = time.monotonic()
         encoder = context.encoder(context.encodings[recommender])
-        done = _recompute_batch(context, token, encoder) if encoder else _adopt_batch(context, token)
-        size.record(done.claimed, time.monotonic() - started)
-        return done
+        return _recompute_batch(context, token, encoder, size) if encoder else _adopt_batch(context, token, size)
 
     return work_through(context, recommender, "item", claim, recompute, live_only=live_only)
 
@@ -72,7 +70,8 @@ def recompute_users(context: Context, recommender: str, *, live_only: bool = Fal
     return work_through(context, recommender, "user", claim, recompute, live_only=live_only)
 
 
-def _recompute_batch(context: Context, token: UUID, encoder: Encoder) -> Tally:
+def _recompute_batch(context: Context, token: UUID, encoder: Encoder, size: BatchSize) -> Tally:
+    claimed_at = time.monotonic()
     with tracing.span("read"):
         rows = isolated(context, token, queue.read_items) or []
     texts = list(dict.fromkeys(row.content for row in rows if row.needs_vector and row.content is not None))
@@ -82,6 +81,9 @@ def _recompute_batch(context: Context, token: UUID, encoder: Encoder) -> Tally:
     encoded_at = time.monotonic()
     with tracing.span("publish"):
         outcomes = _publish(context, token, rows, encoded)
+    published_at = time.monotonic()
+    # a batch that waits for others is not too large
+    size.record(len(rows), published_at - claimed_at - encoded.waited)
     tally = Tally(
         claimed=len(rows),
         encoded=len(encoded.vectors) - encoded.reused,
@@ -94,8 +96,9 @@ def _recompute_batch(context: Context, token: UUID, encoder: Encoder) -> Tally:
         "items_recomputed",
         rows=len(rows),
         texts=len(texts),
-        encode_ms=round(1000 * (encoded_at - started), 1),
-        publish_ms=round(1000 * (time.monotonic() - encoded_at), 1),
+        encode_ms=round(1000 * (encoded_at - started - encoded.waited), 1),
+        waited_ms=round(1000 * encoded.waited, 1),
+        publish_ms=round(1000 * (published_at - encoded_at), 1),
     )
     return tally
 
@@ -108,6 +111,7 @@ def _encode(context: Context, encoder: Encoder, texts: Sequence[str]) -> Encoded
     recent = context.recent[encoder.name]
     while waiting:
         now, waiting = waiting[: size.current], waiting[size.current :]
+        asked = time.monotonic()
         with context.turns(encoder).turn():
             started = time.monotonic()
             known = recent.known(now)
@@ -118,13 +122,15 @@ def _encode(context: Context, encoder: Encoder, texts: Sequence[str]) -> Encoded
             if unknown:
                 size.record(len(unknown), time.monotonic() - started)
                 context.count_encoding(encoder, len(unknown), computed.calls, time.monotonic() - started)
-        encoded |= computed | Encoded(known, reused=len(known))
+        encoded |= computed | Encoded(known, reused=len(known), waited=started - asked)
     return encoded
 
 
-def _adopt_batch(context: Context, token: UUID) -> Tally:
+def _adopt_batch(context: Context, token: UUID, size: BatchSize) -> Tally:
+    started = time.monotonic()
     with tracing.span("publish"):
         published = isolated(context, token, queue.publish_adopted) or 0
+    size.record(published, time.monotonic() - started)
     return Tally(claimed=published, published=published)
 
 
