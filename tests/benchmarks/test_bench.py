@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from dynrec_store.exceptions import DynrecError
 from workers.bench import app
+from workers.bench.measure import Figure
 from workers.bench.promotion import answered_by
 
 FIELDS = {
@@ -195,6 +196,23 @@ def test_storage_measures_each_kind() -> None:
     assert indexes == sorted(indexes, reverse=True)
     assert values["stored_half: vector of an item"] < values["full: vector of an item"] - 1.5 * 64
     assert all(values[f"{kind}: recall@10"] > 0.9 for kind in ("full", "half", "binary", "stored_half"))
+
+
+def test_a_full_run_keeps_each_benchmark_by_itself_and_the_page_has_a_place_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in TINY:
+        figure = Figure(name, "nothing", (1.0,), (2.0,), unit="s", higher_is_better=False, target=None)
+        monkeypatch.setattr(f"workers.bench.full_run.{name}", lambda *_, figure=figure, **__: [figure])
+    CliRunner().invoke(app, ["--out", str(tmp_path), "all", "--json"], catch_exceptions=False)
+    files = {
+        file.stem: [json.loads(line)["name"] for line in file.read_text().splitlines()]
+        for file in tmp_path.glob("*.json")
+    }
+    assert files == {name: [name] for name in TINY}
+    assert {file.stem for file in tmp_path.glob("*.svg")} == set(TINY)
+    page = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
+    assert [name for name in TINY if f"<!-- {name} -->" not in page] == []
 
 
 @pytest.mark.parametrize(

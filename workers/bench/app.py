@@ -13,12 +13,14 @@ from workers.bench.backfill import MODEL
 from workers.bench.backfill import backfill as bench_backfill
 from workers.bench.bulk import bulk as bench_bulk
 from workers.bench.capture import capture as bench_capture
+from workers.bench.catalogue import DIMENSION
 from workers.bench.churn import churn as bench_churn
 from workers.bench.encoder import encoder as bench_encoder
 from workers.bench.evaluate import evaluate as bench_evaluate
-from workers.bench.files import keep
+from workers.bench.files import keep, keep_as
 from workers.bench.filtered import filtered as bench_filtered
 from workers.bench.freshness import freshness as bench_freshness
+from workers.bench.full_run import full_run
 from workers.bench.growth import HISTORIES
 from workers.bench.growth import growth as bench_growth
 from workers.bench.load import load as bench_load
@@ -39,6 +41,7 @@ app = typer.Typer(
 )
 
 Runs = Annotated[int, typer.Option(min=1, help="How often each is measured, in turn with its reference.")]
+Dimension = Annotated[int, typer.Option(min=1, max=2000, help="Length of the vectors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")]
 
 
@@ -119,24 +122,24 @@ def encoder(
 def recommend(
     *,
     items: Annotated[int, typer.Option(min=1000, max=10_000_000)] = 100_000,
+    dimension: Dimension = DIMENSION,
     users: Annotated[int, typer.Option(min=1, help="Calls in a run, each for another user.")] = 200,
     seconds: Annotated[int, typer.Option(min=1, help="Length of a run of pgbench.")] = 5,
     runs: Runs = 5,
     json: Json = False,
 ) -> None:
     """Reading: dynrec.recommend against the hand-written query; its growth; recall of the index; 1 and 16 clients."""
-    figures = bench_recommend(load_settings(), items=items, users=users, seconds=seconds, runs=runs)
+    figures = bench_recommend(
+        load_settings(), items=items, dimension=dimension, users=users, seconds=seconds, runs=runs
+    )
     show(figures, as_json=json)
-
-
-Dimension = Annotated[int, typer.Option(min=1, max=2000, help="Length of the vectors.")]
 
 
 @app.command()
 def filtered(
     *,
     items: Annotated[int, typer.Option(min=1000, max=10_000_000)] = 100_000,
-    dimension: Dimension = 64,
+    dimension: Dimension = DIMENSION,
     users: Annotated[int, typer.Option(min=1, help="Calls in a run, each for another user.")] = 50,
     runs: Runs = 3,
     json: Json = False,
@@ -150,7 +153,7 @@ def filtered(
 def reads(
     *,
     items: Annotated[int, typer.Option(min=1000, max=10_000_000)] = 100_000,
-    dimension: Dimension = 64,
+    dimension: Dimension = DIMENSION,
     users: Annotated[int, typer.Option(min=1, help="Calls in a run, each for another user.")] = 50,
     runs: Runs = 5,
     json: Json = False,
@@ -237,7 +240,7 @@ def storage(
 def churn(
     *,
     items: Annotated[int, typer.Option(min=2000, max=10_000_000)] = 20_000,
-    dimension: Annotated[int, typer.Option(min=1, max=2000, help="Length of the vectors.")] = 64,
+    dimension: Dimension = DIMENSION,
     users: Annotated[int, typer.Option(min=1, help="Whose lists are compared.")] = 100,
     portion: Annotated[int, typer.Option(min=1, help="Items that change at once.")] = 256,
     rounds: Annotated[
@@ -291,21 +294,12 @@ app.command()(peers)
 def everything(
     *,
     rows: Annotated[int, typer.Option(min=1, help="Items that are encoded in the backfill.")] = 10_000,
-    items: Annotated[int, typer.Option(min=1000, max=10_000_000, help="Items to recommend from.")] = 100_000,
+    items: Annotated[int, typer.Option(min=1000, max=10_000_000, help="Items to read from.")] = 100_000,
+    dimension: Dimension = DIMENSION,
+    runs: Runs = 3,
     json: Json = False,
 ) -> None:
-    """All of them, one after the other, each with its own defaults."""
-    settings = load_settings()
-    figures = [
-        *bench_capture(settings, rows=10_000, clients=16, seconds=5, runs=5),
-        *bench_bulk(settings, rows=100_000, runs=5),
-        *bench_freshness(settings, samples=40, runs=5),
-        *bench_backfill(settings, rows=rows, runs=3),
-        *bench_recommend(settings, items=items, users=200, seconds=5, runs=5),
-        *bench_filtered(settings, items=items, dimension=64, users=50, runs=3),
-        *bench_reads(settings, items=items, dimension=64, users=50, runs=5),
-        *bench_evaluate(settings, items=20_000, users=1000, runs=5),
-        *bench_load(settings, rows=10_000, rate=10_000, seconds=20, runs=3),
-        *bench_promotion(settings, items=10_000, readers=2, seconds=5, runs=5),
-    ]
-    show(figures, as_json=json)
+    """One full run: those with targets, one after the other, each shown and kept under its own name as it ends."""
+    for name, figures in full_run(load_settings(), rows=rows, items=items, dimension=dimension, runs=runs):
+        keep_as(name)
+        show(figures, as_json=json)

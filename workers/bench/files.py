@@ -21,6 +21,12 @@ def keep(folder: Path | None, name: str) -> None:
     _place.set((folder, name) if folder else None)
 
 
+def keep_as(name: str) -> None:
+    """Let `write` use another name, where `keep` named a folder."""
+    if place := _place.get():
+        _place.set((place[0], name))
+
+
 def write(figures: Sequence[Figure]) -> None:
     """Write NAME.json, one object a line, and NAME.svg; nothing unless `keep` named a folder."""
     place = _place.get()

@@ -27,9 +27,9 @@ CLIENTS = (1, 16)
 
 # What an application would write that has the user's vector at hand; with the settings that dynrec searches with.
 _BY_HAND: LiteralString = """
-    select v.item_id, -(v.embedding::vector(64) <#> %(query)s) as score from {vectors} v
+    select v.item_id, -(v.embedding::vector({dimension}) <#> %(query)s) as score from {vectors} v
     where v.item_id not in (select e.item_id::text from {events} e where e.user_id = %(user)s)
-    order by v.embedding::vector(64) <#> %(query)s limit 10
+    order by v.embedding::vector({dimension}) <#> %(query)s limit 10
 """
 
 # The same where the application keeps the vectors of its users, and looks one up.
@@ -60,8 +60,8 @@ EXACT: LiteralString = """
 """
 
 
-def recommend(settings: Settings, *, items: int, users: int, seconds: int, runs: int) -> list[Figure]:
-    """p50 of a call over `items` vectors of 64 for users with 50 recent events, against the hand-written query.
+def recommend(settings: Settings, *, items: int, dimension: int, users: int, seconds: int, runs: int) -> list[Figure]:
+    """p50 of a call over `items` vectors of a `dimension`, for users with 50 events, against the hand-written query.
 
     Twice: for users whose events are in their stored vectors, and for users whose 50 events no worker has seen, so
     that each call makes their vectors from the events; the query by hand is given the vector in both cases. Then
@@ -78,8 +78,8 @@ def recommend(settings: Settings, *, items: int, users: int, seconds: int, runs:
     ):
         settled = [f"user {number}" for number in range(users)]
         pending = [f"new user {number}" for number in range(users)]
-        much = catalogue.make(connection, "large", items, settled, advance)
-        little = catalogue.make(connection, "small", small, settled, advance)
+        much = catalogue.make(connection, "large", items, settled, advance, dimension=dimension)
+        little = catalogue.make(connection, "small", small, settled, advance, dimension=dimension)
         catalogue.add_users(connection, much, pending)
         figures = [
             _against_by_hand(connection, much, "recommend", settled, runs, advance, target=1.3),
@@ -151,7 +151,8 @@ def by_dynrec(connection: Connection, where: Catalogue) -> Search:
 def given_vector(connection: Connection, where: Catalogue, template: LiteralString, users: Sequence[str]) -> Search:
     """Return the search by a statement that is given the user's vector."""
     vectors = user_vectors(connection, where, users)
-    statement = sql.SQL(template).format(vectors=where.vectors, events=where.events)
+    dimension = sql.Literal(where.dimension)
+    statement = sql.SQL(template).format(vectors=where.vectors, events=where.events, dimension=dimension)
 
     def search(user: str) -> Rows:
         return connection.execute(statement, {"query": vectors[user], "user": user}, prepare=True).fetchall()
