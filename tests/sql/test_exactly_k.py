@@ -1,13 +1,15 @@
 """Exactly k rows whenever k eligible items exist, and each row says which path made it."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.drain import Session
+from tests.drain import Session, from_text
+from tests.reference import Vector
 from tests.sql.shop import NOON, Event, Shop, call, create_shop
 
 ORDER = {"personal": 0, "session": 0, "similar": 0, "trending": 1, "fallback": 2}
@@ -176,12 +178,33 @@ def test_diversity_spreads(busy: Shop) -> None:
 def test_maximal_marginal_relevance(busy: Shop) -> None:
     everything = busy.call("similar_items", item="1", k=60)
     vectors = busy.item_vectors([item for item, _, _ in everything])
+    expected = by_marginal_relevance({item: (score, vectors[item]) for item, score, _ in everything}, 10, 0.4)
+    assert [item for item, _, _ in busy.call("similar_items", item="1", k=10, diversity=0.4)] == expected
+
+
+@pytest.mark.parametrize("diversity", [0.05, 0.3, 0.7, 1])
+def test_maximal_marginal_relevance_of_many(many: Session, diversity: float) -> None:
+    # candidates are five times the rows: more than are compared with each choice at once
+    candidates = call(many, "many", "similar_items", item="7", k=300)
+    rows = many.execute(
+        "select i, dynrec.item_vector_at('many', i)::text from unnest(%s::text[]) i", [[row[0] for row in candidates]]
+    ).fetchall()
+    vectors = {item: from_text(vector) for item, vector in rows}
+    expected = by_marginal_relevance({item: (score, vectors[item]) for item, score, _ in candidates}, 60, diversity)
+    got = call(many, "many", "similar_items", item="7", k=60, diversity=diversity)
+    assert [item for item, _, _ in got] == expected
+
+
+def by_marginal_relevance(candidates: Mapping[str, tuple[float, Vector | None]], k: int, diversity: float) -> list[str]:
+    """The k of them in the order in which Carbonell and Goldstein (SIGIR 1998) choose."""
     chosen: list[str] = []
-    while len(chosen) < 10:
+    while len(chosen) < k:
 
-        def marginal(row: tuple[str, float, str]) -> float:
-            closeness = [float(vectors[row[0]] @ vectors[other]) for other in chosen]  # type: ignore[operator]
-            return 0.6 * row[1] - 0.4 * max(closeness, default=0.0)
+        def marginal(item: str) -> float:
+            score, vector = candidates[item]
+            assert vector is not None
+            closeness = [float(vector @ candidates[other][1]) for other in chosen]  # type: ignore[operator]
+            return (1 - diversity) * score - diversity * max(closeness, default=0.0)
 
-        chosen.append(max((row for row in everything if row[0] not in chosen), key=marginal)[0])
-    assert [item for item, _, _ in busy.call("similar_items", item="1", k=10, diversity=0.4)] == chosen
+        chosen.append(max((item for item in candidates if item not in chosen), key=marginal))
+    return chosen
