@@ -14,7 +14,9 @@ set enable_seqscan = off
 set enable_sort = off
 as $$
 begin
-  perform set_config('hnsw.ef_search', dynrec._probe({holds}, n), true);
+  if dynrec._probe({holds}, n) > 100 then
+    perform set_config('hnsw.ef_search', dynrec._probe({holds}, n)::text, true);
+  end if;
   return query
     select c.item_id, c.score from (
       select v.item_id, -(dynrec._vector(v.embedding, v.half) <#> query) as score

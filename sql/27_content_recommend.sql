@@ -19,7 +19,9 @@ begin
   if query is null then
     return;
   end if;
-  perform set_config('hnsw.ef_search', dynrec._probe({holds}, n), true);
+  if dynrec._probe({holds}, n) > 100 then
+    perform set_config('hnsw.ef_search', dynrec._probe({holds}, n)::text, true);
+  end if;
   return query
     with near as materialized (
       select v.item_id, -(dynrec._vector(v.embedding, v.half) <#> query) as score
