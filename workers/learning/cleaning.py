@@ -1,16 +1,16 @@
 """Interactions without what cannot have happened, and a count of everything that was changed or left out."""
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
 from workers.learning.data import Flags, Integers, Times
+from workers.learning.names import Names
 
 Row = tuple[str, str, str | None, float | None, datetime]  # user, item, kind, value, time (with a zone)
-Names = NDArray[np.object_]
 
 LARGEST = 1e30  # a number beyond counts as none: its square has to fit into what training computes with
 SPREADS = 10.0  # between the median and a bound; a spread is what lies between the 5th and the 95th percentile
@@ -49,15 +49,17 @@ def clean(rows: Iterable[Row], until: datetime) -> tuple[Interactions, CleaningR
 
     Values are clipped within each kind, at the bounds of `robust_bounds`. `until` is the data cut-off.
     """
-    raw = _read(rows)
-    possible = np.flatnonzero((raw.occurred_at >= 0) & (raw.occurred_at <= until.timestamp()))
-    timely = _taken(raw, possible[np.argsort(raw.occurred_at[possible], kind="stable")])
-    kept = _taken(timely, np.flatnonzero(~_repeated(timely)))
+    kept = _read(rows)  # of what is left out nothing is held on to
+    read = len(kept.user)
+    possible = np.flatnonzero((kept.occurred_at >= 0) & (kept.occurred_at <= until.timestamp()))
+    kept = _taken(kept, possible[np.argsort(kept.occurred_at[possible], kind="stable")])
+    timely = len(kept.user)
+    kept = _taken(kept, np.flatnonzero(~_repeated(kept)))
     value, not_finite, clipped = _bounded(kept)
     report = CleaningReport(
-        read=len(raw.user),
-        impossible_times=len(raw.user) - len(timely.user),
-        duplicates=len(timely.user) - len(kept.user),
+        read=read,
+        impossible_times=read - timely,
+        duplicates=timely - len(kept.user),
         not_finite=not_finite,
         clipped=clipped,
         kept=len(kept.user),
@@ -85,24 +87,28 @@ def finite(values: Times) -> Times:
 
 def _read(rows: Iterable[Row]) -> Interactions:
     """Return the rows as they are: infinity marks a value that was not a number, so that it can be counted."""
-    users: list[str] = []
-    items: list[str] = []
-    kinds: list[str] = []
-    values: list[float] = []
-    times: list[float] = []
+    users, items, kinds = array("i"), array("i"), array("i")
+    values, times = array("d"), array("d")
+    of_user: dict[str, int] = {}
+    of_item: dict[str, int] = {}
+    of_kind: dict[str, int] = {}
     for user, item, kind, value, occurred_at in rows:
-        users.append(user)
-        items.append(item)
-        kinds.append(ANY_KIND if kind is None else kind)
+        users.append(of_user.setdefault(user, len(of_user)))
+        items.append(of_item.setdefault(item, len(of_item)))
+        kinds.append(of_kind.setdefault(ANY_KIND if kind is None else kind, len(of_kind)))
         values.append(np.nan if value is None else value if value == value else np.inf)  # noqa: PLR0124  NaN
         times.append(occurred_at.timestamp())
     return Interactions(
-        np.array(users, dtype=np.object_),
-        np.array(items, dtype=np.object_),
-        np.array(kinds, dtype=np.object_),
-        np.array(values, dtype=np.float64),
-        np.array(times, dtype=np.float64),
+        _names(users, of_user),
+        _names(items, of_item),
+        _names(kinds, of_kind),
+        np.frombuffer(values, dtype=np.float64),
+        np.frombuffer(times, dtype=np.float64),
     )
+
+
+def _names(numbers: "array[int]", known: dict[str, int]) -> Names:
+    return Names(np.frombuffer(numbers, dtype=np.int32), tuple(known))
 
 
 def _taken(interactions: Interactions, rows: Integers) -> Interactions:
@@ -120,9 +126,9 @@ def _repeated(interactions: Interactions) -> Flags:
     value = np.where(np.isnan(interactions.value), np.inf, interactions.value)  # NaN equals nothing
     keys = (
         value,
-        _numbered(interactions.kind),
-        _numbered(interactions.item),
-        _numbered(interactions.user),
+        interactions.kind.numbers,
+        interactions.item.numbers,
+        interactions.user.numbers,
         interactions.occurred_at,
     )
     order = np.lexsort(keys)  # stable: the first of the same stays first
@@ -131,19 +137,13 @@ def _repeated(interactions: Interactions) -> Flags:
     return repeated
 
 
-def _numbered(names: Names) -> Integers:
-    numbers: dict[str, int] = {}
-    return np.fromiter((numbers.setdefault(name, len(numbers)) for name in names), dtype=np.int64, count=len(names))
-
-
 def _bounded(interactions: Interactions) -> tuple[Times, int, int]:
     """Return the values, finite and clipped, and how many were not finite and how many clipped."""
     value = finite(interactions.value)
     not_finite = int(np.sum(np.isnan(value) & ~np.isnan(interactions.value)))
-    kinds = _numbered(interactions.kind)
     bounded = value.copy()
-    for kind in range(int(kinds.max(initial=-1)) + 1):
-        valued = np.flatnonzero((kinds == kind) & ~np.isnan(value))
+    for kind in range(len(interactions.kind.names)):
+        valued = np.flatnonzero((interactions.kind.numbers == kind) & ~np.isnan(value))
         if len(valued):
             bounded[valued] = np.clip(value[valued], *robust_bounds(value[valued]))
     clipped = int(np.sum((bounded != value) & ~np.isnan(value)))

@@ -9,7 +9,7 @@ import numpy as np
 from dynrec_store import models
 from dynrec_store.models import Training
 from dynrec_store.queue import Connection
-from workers.learning.cleaning import CleaningReport, Interactions, clean
+from workers.learning.cleaning import ANY_KIND, CleaningReport, Interactions, clean
 from workers.learning.data import Floats, Times, TrainingData
 from workers.learning.features import FeatureMaker, Snapshot
 
@@ -52,18 +52,17 @@ def read_sources(
 def _arrays(
     interactions: Interactions, kinds: list[tuple[str, float]], items: list[str], *, exclude_seen: bool
 ) -> TrainingData:
-    users, user = np.unique(interactions.user, return_inverse=True)
-    item_rows = {name: row for row, name in enumerate(items)}
-    kind_rows = {name: row for row, (name, _) in enumerate(kinds)}
+    users = interactions.user.occurring()
+    kind_names = [name for name, _ in kinds]
     return TrainingData(
-        user=user.astype(np.int64),
-        item=np.array([item_rows.get(name, -1) for name in interactions.item], dtype=np.int64),
-        kind=np.array([kind_rows.get(name, kind_rows["*"]) for name in interactions.kind], dtype=np.int64),
+        user=interactions.user.places_in(users),
+        item=interactions.item.places_in(items),
+        kind=interactions.kind.places_in(kind_names, otherwise=kind_names.index(ANY_KIND)),
         value=interactions.value.astype(np.float32),
         occurred_at=interactions.occurred_at,
-        users=tuple(users.tolist()),
+        users=users,
         items=tuple(items),
-        kinds=tuple(name for name, _ in kinds),
+        kinds=tuple(kind_names),
         kind_weights=np.array([weight for _, weight in kinds], dtype=np.float32),
         content=np.zeros((0, 0), dtype=np.float32),
         exclude_seen=exclude_seen,

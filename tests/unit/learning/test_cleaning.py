@@ -87,7 +87,7 @@ def test_outliers_are_clipped_within_their_kind() -> None:
     low, high = robust_bounds(np.array([given[3] for given in bought + mistaken], dtype=np.float64))
     assert interactions.value[-2:].tolist() == [high, low]
     assert (report.clipped, report.kept) == (2, 202)
-    assert interactions.value[interactions.kind == "rating"].min() == 1000.0
+    assert interactions.value[np.array(interactions.kind.tolist()) == "rating"].min() == 1000.0
 
 
 def test_values_that_are_nearly_all_the_same_are_not_clipped() -> None:
