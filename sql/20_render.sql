@@ -212,6 +212,7 @@ as $$
     'content', dynrec._content_expression(r.items, r.text_columns || r.categorical_columns, 'i'),
     'features', dynrec._features_expression(r.numeric_columns || r.categorical_columns, 'i'),
     'vector', coalesce('i.' || quote_ident(r.vector_column) || '::vector', 'null::vector'),
+    'least_probe', r.options ->> 'vector_probe',
     'half_lives', quote_literal(r.half_lives) || '::double precision[]',
     'rate_sums', dynrec._rate_sums(),
     'publishes', (r.options ->> 'publish' is not null)::text,

@@ -73,11 +73,11 @@ as $$ select case holds when 'full' then 'strict_order' else 'relaxed_order' end
 comment on function dynrec._index_scan(text) is
   'Internal. hnsw.iterative_scan of a read: candidates that are put into order afterwards may come out of it.';
 
-create or replace function dynrec._probe(holds text, n int) returns int
+create or replace function dynrec._probe(holds text, n int, at_least int) returns int
 language sql immutable parallel safe
-as $$ select least(greatest(100, dynrec._reach(holds, n)), 1000) $$;
-comment on function dynrec._probe(text, int) is
-  'Internal. hnsw.ef_search of a read of n items: a scan that has to go on for more than that begins anew.';
+as $$ select least(greatest(at_least, dynrec._reach(holds, n)), 1000) $$;
+comment on function dynrec._probe(text, int, int) is
+  'Internal. hnsw.ef_search of a read of n items: a scan that has to go on for more than that begins anew. at_least: the option vector_probe.';
 
 create or replace function dynrec._index_names(m dynrec_data.model_version) returns jsonb
 language sql stable

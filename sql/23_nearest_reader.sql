@@ -8,14 +8,14 @@ returns table (item_id text, score double precision)
 language plpgsql stable
 set search_path from current
 set hnsw.iterative_scan = '{scan}'
-set hnsw.ef_search = 100
+set hnsw.ef_search = {least_probe}
 set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = off
 set enable_sort = off
 as $$
 begin
-  if dynrec._probe({holds}, n) > 100 then
-    perform set_config('hnsw.ef_search', dynrec._probe({holds}, n)::text, true);
+  if dynrec._probe({holds}, n, {least_probe}) > {least_probe} then
+    perform set_config('hnsw.ef_search', dynrec._probe({holds}, n, {least_probe})::text, true);
   end if;
   return query
     select c.item_id, c.score from (

@@ -5,7 +5,7 @@ language sql immutable
 as $$
   select '{"half_life": "30 days", "exclude_seen": true, "trending_half_life": "7 days", "retention": "365 days",
     "item_refresh": "1 day", "train_every": null, "measure_every": "1 day", "popularity_epsilon": null, "popularity_bound": 10, "text_search_config": "english", "max_attempts": 5,
-    "capture": "incremental", "batch_every": "1 hour", "stream_max_lag_bytes": 10737418240, "publish": null, "vector_index": "full", "vector_storage": "full"}'::jsonb
+    "capture": "incremental", "batch_every": "1 hour", "stream_max_lag_bytes": 10737418240, "publish": null, "vector_index": "full", "vector_storage": "full", "vector_probe": 100}'::jsonb
 $$;
 comment on function dynrec._option_defaults() is
   'Internal. Every option with its default: half_life (of an interaction''s weight), exclude_seen, trending_half_life, retention (of history), '
@@ -15,7 +15,8 @@ comment on function dynrec._option_defaults() is
   'text_search_config (of search), max_attempts (before a dead letter), capture (incremental, batch or stream: how changes are noticed), '
   'batch_every (how often a batch looks for them), stream_max_lag_bytes (of WAL that the stream may hold back before it gives its slot up), '
   'publish (to others, by dynrec publish: changes, or vectors with them; null: nobody is told), '
-  'vector_index (what the index holds: full vectors, half precision, or binary, three bits of each number), vector_storage (of items: full or half precision).';
+  'vector_index (what the index holds: full vectors, half precision, or binary, three bits of each number), vector_storage (of items: full or half precision), '
+  'vector_probe (how many places of the index a read looks at, at least).';
 
 create or replace function dynrec._positive_interval(what text, given text, at_least interval, at_most interval) returns interval
 language plpgsql stable
@@ -95,6 +96,10 @@ begin
   end if;
   if coalesce(merged ->> 'vector_storage', '') not in ('full', 'half') then
     perform dynrec._reject('options.vector_storage: no way to store vectors', left(merged ->> 'vector_storage', 200), 'Give full (4 bytes a number) or half (2 bytes).');
+  end if;
+  if jsonb_typeof(merged -> 'vector_probe') <> 'number' or (merged ->> 'vector_probe')::numeric not between 100 and 1000 or (merged ->> 'vector_probe')::numeric % 1 <> 0 then
+    perform dynrec._reject('options.vector_probe: not a whole number in range', left(merged ->> 'vector_probe', 200),
+      'Give 100 to 1000: more finds more of the nearest, and takes longer.');
   end if;
   if merged ->> 'vector_storage' = 'half' and merged ->> 'vector_index' = 'full' then
     perform dynrec._reject('options.vector_index: an index over full vectors has nothing to be made of where they are stored in half precision', 'full',

@@ -273,7 +273,7 @@ comment on function dynrec.create_recommender(text, text, text, text[], text[], 
   'text_columns and categorical_columns, in order, make the text that the encoder sees; numeric_columns and categorical_columns are kept as features. '
   'value_column multiplies an interaction''s weight. kinds: {"purchase": {"weight": 1, "half_life": "30 days"}, "*": {"weight": 0}}. '
   'encoder: a name known to dynrec.register_encoder; vector_column adopts vectors that the item table holds already instead. '
-  'options: half_life, exclude_seen, trending_half_life, retention, item_refresh, train_every, measure_every, popularity_epsilon, popularity_bound, text_search_config, max_attempts, capture, batch_every, stream_max_lag_bytes, publish, vector_index, vector_storage. '
+  'options: half_life, exclude_seen, trending_half_life, retention, item_refresh, train_every, measure_every, popularity_epsilon, popularity_bound, text_search_config, max_attempts, capture, batch_every, stream_max_lag_bytes, publish, vector_index, vector_storage, vector_probe. '
   'Returns the name, the model version and about how many rows will be read. Raises invalid_parameter_value naming the bad argument and what would do.';
 
 create or replace function dynrec._advise_indexes(r dynrec_data.recommender) returns void

@@ -263,3 +263,48 @@ def test_low_recall_of_a_small_index_has_a_further_remedy(shop: Shop) -> None:
     assert remedy.startswith("reindex index concurrently dynrec_data.item_vector_1_hnsw_binary; if it stays low: ")
     shop.execute(remedy.split("stays low: ")[1])
     assert shop.value("select options ->> 'vector_index' from dynrec_data.recommender") == "half"
+
+
+def test_a_wider_probe_looks_at_more_and_finds_more(make_database: MakeDatabase, template: str) -> None:
+    draw = np.random.default_rng(3)
+    with database.connect(make_database(template)) as connection:
+        connection.execute("create table items (id int primary key, embedding vector(48))")
+        with connection.cursor() as cursor, cursor.copy("copy items from stdin") as copy:
+            for n in range(1, 4001):
+                copy.write_row(
+                    (n, str(draw.normal(size=48).tolist()))
+                )  # without clusters, where a graph has it hardest
+        connection.execute(
+            """
+            select dynrec.create_recommender('wide', 'public.items', vector_column => 'embedding')
+            """
+        )
+        drain(connection, batch_size=10_000)
+        tend(connection, "wide")
+        queries = [str(draw.normal(size=48).tolist()) for _ in range(40)]
+
+        def searched(query: str) -> set[str]:
+            return {item for item, _, _ in call(connection, "wide", "search", query_vector=query, k=10)}
+
+        def nearest(query: str) -> set[str]:
+            statement = "select id::text from items order by embedding <=> %s limit 10"
+            return {str(row[0]) for row in connection.execute(statement, [query]).fetchall()}
+
+        found = {}
+        for probe in (100, 400):
+            connection.execute(
+                "select dynrec.alter_recommender('wide', options => jsonb_build_object('vector_probe', %s::int))",
+                [probe],
+            )
+            found[probe] = sum(len(searched(query) & nearest(query)) for query in queries)
+            assert len(call(connection, "wide", "similar_items", item="1", k=10, filter="id % 2 = 0")) == 10
+        assert found[100] < found[400] > 0.95 * 10 * len(queries)
+
+
+@pytest.mark.parametrize("probe", ["99", "1001", "150.5", "true", "null", '"100"'])
+def test_what_no_probe_can_be(shops: Session, probe: str) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"options\.vector_probe") as caught:
+        shops.execute(
+            "select dynrec.alter_recommender('full', options => jsonb_build_object('vector_probe', %s::jsonb))", [probe]
+        )
+    assert caught.value.diag.message_hint == "Give 100 to 1000: more finds more of the nearest, and takes longer."
