@@ -56,8 +56,8 @@ def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
 
 
 @pytest.fixture(scope="session")
-def durable_server(open_folder: Path, postgres_package: str) -> Iterator[EmbeddedPostgres]:
-    with EmbeddedPostgres(open_folder / "durable", package=postgres_package, settings=DURABLE) as running:
+def durable_server(disk_folder: Path, postgres_package: str) -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres(disk_folder / "durable", package=postgres_package, settings=DURABLE) as running:
         yield running
 
 

@@ -56,7 +56,7 @@ ACTIONS = [*OF_ITEMS, insert_late, shop.delete_event, shop.forget_user]
 
 
 def test_the_database_has_its_clock_set(
-    open_folder: Path,
+    disk_folder: Path,
     postgres_package: str,
     tmp_path: Path,
     seed: int,
@@ -65,7 +65,7 @@ def test_the_database_has_its_clock_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dice = random.Random(seed)
-    server = EmbeddedPostgres(open_folder / "timeless", package=postgres_package, settings=DURABLE)
+    server = EmbeddedPostgres(disk_folder / "timeless", package=postgres_package, settings=DURABLE)
 
     def start(hours: int) -> None:
         with monkeypatch.context() as patch:

@@ -24,18 +24,18 @@ FULL = "No space left on device"
 
 
 @pytest.fixture
-def disk(open_folder: Path) -> Iterator[SmallDisk]:
-    with SmallDisk(open_folder / "disk", MEGABYTES) as small:
+def disk(disk_folder: Path) -> Iterator[SmallDisk]:
+    with SmallDisk(disk_folder / "disk", MEGABYTES) as small:
         yield small
     small.folder.rmdir()
 
 
 @pytest.fixture
 def server(
-    open_folder: Path, postgres_package: str, disk: SmallDisk, request: pytest.FixtureRequest
+    disk_folder: Path, postgres_package: str, disk: SmallDisk, request: pytest.FixtureRequest
 ) -> Iterator[EmbeddedPostgres]:
     """A server of which some folders are on the small disk."""
-    server = EmbeddedPostgres(open_folder / request.node.name, package=postgres_package, settings=SETTINGS)
+    server = EmbeddedPostgres(disk_folder / request.node.name, package=postgres_package, settings=SETTINGS)
     server.start()
     server.stop()
     for folder in getattr(request, "param", ["base"]):

@@ -21,10 +21,10 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 
 def test_the_standby_takes_over(
-    open_folder: Path, postgres_package: str, tmp_path: Path, seed: int, ledger: Ledger, rounds: int
+    disk_folder: Path, postgres_package: str, tmp_path: Path, seed: int, ledger: Ledger, rounds: int
 ) -> None:
     for turn in range(rounds):
-        folder = open_folder / f"pair-{turn}"
+        folder = disk_folder / f"pair-{turn}"
         folder.mkdir(mode=0o755)
         with ExitStack() as stack:
             primary = EmbeddedPostgres(folder / "primary", package=postgres_package, settings=DURABLE)

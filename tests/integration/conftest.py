@@ -6,6 +6,7 @@ import pytest
 
 from dynrec_store import database
 from dynrec_store.store import FeatureStore
+from tests.conftest import MakeDatabase
 from tests.drain import drain
 
 TABLES: LiteralString = """
@@ -22,10 +23,21 @@ TABLES: LiteralString = """
 """
 
 
+@pytest.fixture(scope="session")
+def shop_template(make_database: MakeDatabase, template: str) -> str:
+    """The name of a database with the shop."""
+    return make_shop(make_database(template)).rpartition("/")[2]
+
+
+@pytest.fixture
+def beginning(request: pytest.FixtureRequest, shop_template: str, beginning: str) -> str:
+    return shop_template if "shop_url" in request.fixturenames else beginning
+
+
 @pytest.fixture
 def shop_url(database_url: str) -> str:
     """The URL of a database with recommender 'shop' over product and purchase, everything computed."""
-    return make_shop(database_url)
+    return database_url
 
 
 @pytest.fixture

@@ -6,17 +6,21 @@ from datetime import timedelta
 import pytest
 
 from dynrec_store import database
-from tests.conftest import MakeDatabase
+from tests.conftest import MakeDatabase, Prepare
 from tests.drain import Session, drain
-from tests.sql.shop import NOON, Event, Shop, create_shop
+from tests.sql.shop import NOON, Event, Shop, create_shop, open_shop
+
+
+@pytest.fixture
+def beginning(request: pytest.FixtureRequest, prepared: Prepare, beginning: str) -> str:
+    """A database that has the shop already."""
+    return prepared(open_shop).name if "shop" in request.fixturenames else beginning
 
 
 @pytest.fixture
 def shop(connection: Session) -> Shop:
     """Twelve products without events; everything published."""
-    created = create_shop(connection, products=12)
-    created.drain()
-    return created
+    return Shop(connection)
 
 
 @pytest.fixture(scope="session")

@@ -224,4 +224,23 @@ def create_shop(connection: Session, products: int = 0, kinds: Kinds = KINDS, op
     return shop
 
 
-__all__ = ["DEFAULT_KINDS", "KINDS", "NOON", "Event", "Kind", "Shop", "assert_close", "call", "create_shop", "title"]
+def open_shop(connection: Session) -> Shop:
+    """Twelve products without events; everything published."""
+    shop = create_shop(connection, products=12)
+    shop.drain()
+    return shop
+
+
+__all__ = [
+    "DEFAULT_KINDS",
+    "KINDS",
+    "NOON",
+    "Event",
+    "Kind",
+    "Shop",
+    "assert_close",
+    "call",
+    "create_shop",
+    "open_shop",
+    "title",
+]

@@ -8,8 +8,9 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.drain import CountingEncoder, claim, publish, read
-from tests.sql.shop import KINDS, NOON, Event, Kind, Shop, kinds_argument
+from tests.conftest import Prepare
+from tests.drain import CountingEncoder, Session, claim, publish, read
+from tests.sql.shop import KINDS, NOON, Event, Kind, Shop, kinds_argument, open_shop
 
 HOUR = timedelta(hours=1)
 SOME_EVENTS = [
@@ -17,13 +18,18 @@ SOME_EVENTS = [
 ]
 
 
-@pytest.fixture
-def shop(shop: Shop) -> Shop:
+def open_for_long(connection: Session) -> None:
+    """The shop with gaps in what it sells, and interactions."""
+    shop = open_shop(connection)
     shop.execute("update shop.products set category = null where id > 4")
     shop.execute("update shop.products set body = 'body ' || id where id in (3, 4, 5)")
     shop.add_events(SOME_EVENTS)
     shop.drain()
-    return shop
+
+
+@pytest.fixture
+def beginning(prepared: Prepare) -> str:
+    return prepared(open_for_long).name
 
 
 def alter(shop: Shop, **arguments: Any) -> tuple[int, int]:

@@ -9,7 +9,9 @@ import numpy as np
 import psycopg
 import pytest
 
-from tests.sql.shop import NOON, Event, Shop
+from tests.conftest import Prepare
+from tests.drain import Session
+from tests.sql.shop import NOON, Event, Shop, open_shop
 
 Rows = list[tuple[str, float, str]]
 BY_VECTOR = {"personal", "similar", "session"}
@@ -74,12 +76,21 @@ class Diary:
                 raise
 
 
-@pytest.fixture
-def diary(shop: Shop) -> Diary:
+def with_events(connection: Session) -> None:
+    shop = open_shop(connection)
     shop.add_events(
         Event(f"u{n % 4}", str(1 + n % 11), NOON + timedelta(hours=n), ["view", "purchase"][n % 2]) for n in range(22)
     )
     shop.drain()
+
+
+@pytest.fixture
+def beginning(request: pytest.FixtureRequest, prepared: Prepare, beginning: str) -> str:
+    return prepared(with_events).name if "diary" in request.fixturenames else beginning
+
+
+@pytest.fixture
+def diary(shop: Shop) -> Diary:
     return Diary(shop)
 
 

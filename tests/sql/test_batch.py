@@ -5,14 +5,14 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from tests.conftest import Prepare
 from tests.drain import CountingEncoder, Session
 from tests.sql.shop import NOON, Event, Shop, create_shop
 
 BATCHES = {"capture": "batch", "batch_every": "1 hour"}
 
 
-@pytest.fixture
-def batched(connection: Session) -> Shop:
+def keep_up_in_batches(connection: Session) -> None:
     """Twelve products and three users, kept up in batches; one batch has been."""
     shop = create_shop(connection, products=12, options=BATCHES)
     shop.add_events(
@@ -20,7 +20,16 @@ def batched(connection: Session) -> Shop:
     )
     shop.drain()
     batch(shop)
-    return shop
+
+
+@pytest.fixture
+def beginning(request: pytest.FixtureRequest, prepared: Prepare, beginning: str) -> str:
+    return prepared(keep_up_in_batches).name if "batched" in request.fixturenames else beginning
+
+
+@pytest.fixture
+def batched(connection: Session) -> Shop:
+    return Shop(connection)
 
 
 def queue_batch(shop: Shop) -> None:

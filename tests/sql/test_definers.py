@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 
 from tests import learned
+from tests.conftest import Prepare
 from tests.drain import Session, drain
 from tests.sql import asking, tenants
 from tests.sql.shop import NOON, Event, Shop
@@ -41,10 +43,15 @@ FRAGMENTS = (
 
 
 @pytest.fixture
-def market(connection: Session) -> Iterator[Market]:
+def beginning(request: pytest.FixtureRequest, prepared: Prepare, beginning: str) -> str:
+    return prepared(tenants.busy_market).name if "market" in request.fixturenames else beginning
+
+
+@pytest.fixture
+def market(connection: Session, prepared: Prepare) -> Iterator[Market]:
     """A market in full use, and a function that tells when it was called."""
     connection.execute(CANARY)
-    made = tenants.busy_market(connection)
+    made = replace(prepared(tenants.busy_market).made, connection=connection)
     connection.execute("set statement_timeout = '20 s'")
     yield made
     tenants.reset(connection)

@@ -11,9 +11,11 @@ import scipy.stats
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from tests.conftest import Prepare
+from tests.drain import Session
 from tests.learned import backfill, stage
 from tests.sql.plans import plans
-from tests.sql.shop import NOON, Event, Shop
+from tests.sql.shop import NOON, Event, Shop, open_shop
 
 USERS = [f"u{n}" for n in range(8)]
 Lists = dict[str, list[tuple[str, str, float]]]
@@ -144,11 +146,20 @@ def test_a_version_of_a_counter_ends_where_the_next_begins(shop: Shop) -> None:
     assert shop.value("select count(*) from dynrec_data.item_popularity_history") >= 22
 
 
+def with_a_past(connection: Session) -> None:
+    shop = open_shop(connection)
+    past(shop)
+    shop.drain()
+
+
+@pytest.fixture
+def beginning(request: pytest.FixtureRequest, prepared: Prepare, beginning: str) -> str:
+    return prepared(with_a_past).name if "judged" in request.fixturenames else beginning
+
+
 @pytest.fixture
 def judged(shop: Shop) -> tuple[Shop, datetime, datetime]:
     """A shop with a past, a moment, and what users did after it."""
-    past(shop)
-    shop.drain()
     moment = now(shop)
     act(shop, [*USERS, "u1", "u1", "u2"], [1, 2, 12, 6, 7, 8, 9, 10, 12, 4, 5])
     act(shop, ["u5"], [12], "return")

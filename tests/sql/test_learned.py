@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.conftest import Prepare
+from tests.drain import Session
 from tests.learned import ITEMS, Oracle, backfill, make_config, stage
 from tests.reference import Event
-from tests.sql.shop import KINDS, NOON, Shop
+from tests.sql.shop import KINDS, NOON, Shop, open_shop
 
 USERS = ("u1", "u2", "u3")
 NOW = NOON + timedelta(days=40)
@@ -71,14 +73,24 @@ def config() -> dict[str, Any]:
     return make_config()
 
 
-@pytest.fixture
-def answers(shop: Shop, config: dict[str, Any]) -> Answers:
-    """A trained model in the shadow, over thirty interactions."""
+def learn(connection: Session) -> int:
+    """A trained model in the shadow, over thirty interactions; its version."""
+    shop = open_shop(connection)
     shop.add_events(events(0, 30))
     shop.drain()
-    model = stage(shop.connection, config)
+    model = stage(shop.connection, make_config())
     backfill(shop.connection)
-    return Answers(shop, config, model)
+    return model
+
+
+@pytest.fixture
+def beginning(request: pytest.FixtureRequest, prepared: Prepare, beginning: str) -> str:
+    return prepared(learn).name if "answers" in request.fixturenames else beginning
+
+
+@pytest.fixture
+def answers(shop: Shop, config: dict[str, Any], prepared: Prepare) -> Answers:
+    return Answers(shop, config, prepared(learn).made)
 
 
 def test_published(answers: Answers) -> None:

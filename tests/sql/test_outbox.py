@@ -8,6 +8,7 @@ import pytest
 
 from dynrec_store import database, outbox
 from dynrec_store.outbox import Lane
+from tests.conftest import Prepare
 from tests.drain import Session, claim
 from tests.sql.shop import NOON, Event, Shop, create_shop
 from tests.sql.test_rights import acting
@@ -28,13 +29,21 @@ def waiting(shop: Shop) -> dict[tuple[str, str], tuple[Any, ...]]:
     return {(kind, entity): (place, version) for kind, entity, place, version in rows}
 
 
-@pytest.fixture
-def told(connection: Session) -> Shop:
+def tell(connection: Session) -> None:
     """A shop of which others are told, with three products and a user."""
     shop = create_shop(connection, products=3, options={"publish": "vectors"})
     shop.add_events([Event("ann", "1", NOON, "view")])
     shop.drain()
-    return shop
+
+
+@pytest.fixture
+def beginning(request: pytest.FixtureRequest, prepared: Prepare, beginning: str) -> str:
+    return prepared(tell).name if "told" in request.fixturenames else beginning
+
+
+@pytest.fixture
+def told(connection: Session) -> Shop:
+    return Shop(connection)
 
 
 def test_nothing_is_written_where_nobody_is_told(connection: Session) -> None:

@@ -9,9 +9,10 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from dynrec_store import database
+from tests.conftest import Prepare
 from tests.drain import Session, claim, drain
 from tests.learned import backfill, stage
-from tests.sql.shop import NOON, Event, Shop, create_shop
+from tests.sql.shop import NOON, Event, Shop, create_shop, open_shop
 
 TABLES = [
     "user_vector", "user_vector_history", "change", "lease", "retry", "dead_letter", "impression", "exposure", "item_popularity",
@@ -27,9 +28,9 @@ def events(user: str, first: int, count: int) -> list[Event]:
     ]
 
 
-@pytest.fixture
-def known(shop: Shop) -> Shop:
+def get_to_know(connection: Session) -> None:
     """Alice and Bob have vectors by two model versions, a history, waiting changes, lists and exposures."""
+    shop = open_shop(connection)
     shop.add_events(events(ALICE, 0, 6) + events(BOB, 3, 9))
     shop.drain()
     stage(shop.connection)
@@ -44,6 +45,15 @@ def known(shop: Shop) -> Shop:
     shop.add_events(events(ALICE, 6, 1) + events(BOB, 1, 1))
     shop.drain()
     shop.add_events(events(ALICE, 7, 2) + events(BOB, 2, 2))
+
+
+@pytest.fixture
+def beginning(request: pytest.FixtureRequest, prepared: Prepare, beginning: str) -> str:
+    return prepared(get_to_know).name if "known" in request.fixturenames else beginning
+
+
+@pytest.fixture
+def known(shop: Shop) -> Shop:
     return shop
 
 

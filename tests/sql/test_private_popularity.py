@@ -8,8 +8,10 @@ import psycopg
 import pytest
 from scipy import stats
 
+from tests.conftest import Prepare
+from tests.drain import Session
 from tests.reference import Event
-from tests.sql.shop import Shop
+from tests.sql.shop import Shop, open_shop
 
 PRIVATE = '{"popularity_epsilon": 1, "popularity_bound": 5, "trending_half_life": "7 days"}'
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -21,13 +23,22 @@ def day(ago: int, hour: float = 12) -> datetime:
     return TODAY - timedelta(days=ago) + timedelta(hours=hour)
 
 
-@pytest.fixture
-def private(shop: Shop) -> Shop:
+def release_once(connection: Session) -> None:
     """A shop whose popularity is private, and was released once."""
+    shop = open_shop(connection)
     shop.add_events([Event(f"u{n}", str(1 + n % 3), day(1 + n % 4), "view") for n in range(40)])
     shop.drain()
     alter(shop, PRIVATE)
     shop.drain()
+
+
+@pytest.fixture
+def beginning(request: pytest.FixtureRequest, prepared: Prepare, beginning: str) -> str:
+    return prepared(release_once).name if "private" in request.fixturenames else beginning
+
+
+@pytest.fixture
+def private(shop: Shop) -> Shop:
     return shop
 
 

@@ -5,15 +5,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.drain import as_text
-from tests.sql.shop import Shop
+from tests.conftest import Prepare
+from tests.drain import Session, as_text
+from tests.sql.shop import Shop, open_shop
 from workers.encoders.hashing import HashingEncoder
 
 ENCODER = HashingEncoder()
 
 
-@pytest.fixture
-def library(shop: Shop) -> Shop:
+def stock(connection: Session) -> None:
+    """Texts to be found instead of the shop's."""
+    shop = open_shop(connection)
     shop.execute("truncate shop.products")
     shop.execute(
         """
@@ -23,6 +25,15 @@ def library(shop: Shop) -> Shop:
         """
     )
     shop.drain()
+
+
+@pytest.fixture
+def beginning(request: pytest.FixtureRequest, prepared: Prepare, beginning: str) -> str:
+    return prepared(stock).name if "library" in request.fixturenames else beginning
+
+
+@pytest.fixture
+def library(shop: Shop) -> Shop:
     return shop
 
 

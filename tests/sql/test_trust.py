@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from typing import LiteralString
 
 import psycopg
 import pytest
 
+from tests.conftest import Prepare
 from tests.drain import Session, drain
 from tests.sql import tenants
 from tests.sql.tenants import Market, heard
@@ -44,9 +46,14 @@ PLACES = {"items": ("market.products", "title"), "interactions": ("market.events
 
 
 @pytest.fixture
-def market(connection: Session) -> Iterator[Market]:
+def beginning(request: pytest.FixtureRequest, prepared: Prepare, beginning: str) -> str:
+    return prepared(tenants.busy_market).name if "market" in request.fixturenames else beginning
+
+
+@pytest.fixture
+def market(connection: Session, prepared: Prepare) -> Iterator[Market]:
     """A market in full use, and a role that may come to own its tables."""
-    made = tenants.busy_market(connection)
+    made = replace(prepared(tenants.busy_market).made, connection=connection)
     connection.execute("alter table market.events add id text not null default gen_random_uuid()")
     connection.execute(f"create role {OWNER}".encode())
     connection.execute(CANARY)

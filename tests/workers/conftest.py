@@ -6,6 +6,7 @@ import pytest
 from pgvector.psycopg import register_vector
 
 from dynrec_store.settings import Settings
+from tests.conftest import Prepare
 from tests.workers.support import Connection, Fussy
 from workers import context as worker_context
 from workers.context import Context
@@ -17,15 +18,24 @@ def settings() -> Settings:
     return Settings(_env_file=None, lease_seconds=5, sweep_seconds=0.2)  # type: ignore[call-arg]
 
 
-@pytest.fixture
-def products(connection: Connection) -> Connection:
-    """A connection to a database with a recommender 'shop' over an empty table, and vectors of numpy."""
-    register_vector(connection)
+def declare(connection: Connection) -> None:
+    """A recommender 'shop' over an empty table."""
     connection.execute("create table products (id text primary key, title text)")
     connection.execute("create table clicks (user_id text, item_id text, occurred_at timestamptz default now())")
     connection.execute("""
         select dynrec.create_recommender('shop', 'products', text_columns => '{title}', interactions => 'clicks',
           encoder => 'hashing', options => '{"max_attempts": 2}')""")
+
+
+@pytest.fixture
+def beginning(request: pytest.FixtureRequest, prepared: Prepare, beginning: str) -> str:
+    return prepared(declare).name if "products" in request.fixturenames else beginning
+
+
+@pytest.fixture
+def products(connection: Connection) -> Connection:
+    """A connection to a database with a recommender 'shop' over an empty table, and vectors of numpy."""
+    register_vector(connection)
     return connection
 
 

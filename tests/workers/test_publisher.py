@@ -15,6 +15,7 @@ import pytest
 
 from dynrec_store.exceptions import ConfigurationError
 from dynrec_store.settings import Settings
+from tests.conftest import Prepare
 from tests.kafka import NO_ERROR, TOO_LARGE, UNKNOWN_TOPIC, Listener, MockKafka
 from tests.sql.shop import NOON, Event, Shop, create_shop
 from tests.workers.support import Connection, until
@@ -43,13 +44,21 @@ def heard(kafka: MockKafka) -> Iterator[Listener]:
     listener.close()
 
 
-@pytest.fixture
-def shop(connection: Connection) -> Shop:
+def open_shop(connection: Connection) -> None:
     """Twelve products and two users, published, of which others are told."""
     made = create_shop(connection, products=12, options={"publish": "vectors"})
     made.add_events([Event("ann", "1", NOON, "view"), Event("bob", "2", NOON, "purchase", 2.0)])
     made.drain()
-    return made
+
+
+@pytest.fixture
+def beginning(prepared: Prepare) -> str:
+    return prepared(open_shop).name
+
+
+@pytest.fixture
+def shop(connection: Connection) -> Shop:
+    return Shop(connection)
 
 
 @contextmanager
