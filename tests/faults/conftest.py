@@ -61,10 +61,20 @@ def durable_server(disk_folder: Path, postgres_package: str) -> Iterator[Embedde
         yield running
 
 
+@pytest.fixture(scope="session")
+def durable_template(durable_server: EmbeddedPostgres) -> str:
+    """The name of a database on the durable server with the shop declared."""
+    return declared_shop(durable_server, "declared").rpartition("/")[2]
+
+
 @pytest.fixture
-def database_url(durable_server: EmbeddedPostgres, request: pytest.FixtureRequest) -> str:
+def database_url(durable_server: EmbeddedPostgres, durable_template: str, request: pytest.FixtureRequest) -> str:
     """A database of this test's own on the durable server, with the shop declared."""
-    return declared_shop(durable_server, request.node.name[:60])
+    name = request.node.name[:60]
+    with psycopg.connect(durable_server.url, autocommit=True) as connection:
+        statement = sql.SQL("create database {} template {}")
+        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(durable_template)))
+    return durable_server.url_of(name)
 
 
 def declared_shop(server: EmbeddedPostgres, name: str) -> str:

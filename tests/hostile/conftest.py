@@ -30,7 +30,7 @@ def _as_hard_as_asked(request: pytest.FixtureRequest) -> Iterator[None]:
     settings.load_profile(before)
 
 
-DropDatabase = Callable[[str], None]
+GiveUp = Callable[[str], None]
 
 
 def open_session(url: str) -> psycopg.Connection[Any]:
@@ -59,16 +59,16 @@ def busy_template(make_database: MakeDatabase, template: str) -> str:
 
 
 @pytest.fixture
-def busy_url(make_database: MakeDatabase, drop_database: DropDatabase, busy_template: str) -> Iterator[str]:
+def busy_url(make_database: MakeDatabase, give_up_database: GiveUp, busy_template: str) -> Iterator[str]:
     """A copy of that database of this test's own."""
     url = make_database(busy_template)
     yield url
-    drop_database(url)
+    give_up_database(url)
 
 
 @pytest.fixture
 def fresh_session(
-    make_database: MakeDatabase, drop_database: DropDatabase, busy_template: str
+    make_database: MakeDatabase, give_up_database: GiveUp, busy_template: str
 ) -> Iterator[Callable[[], Session]]:
     """Open a connection to another copy, each time it is called; the copy before goes."""
     opened: list[tuple[str, Session]] = []
@@ -77,7 +77,7 @@ def fresh_session(
         while opened:
             url, connection = opened.pop()
             connection.close()
-            drop_database(url)
+            give_up_database(url)
 
     def fresh() -> Session:
         close()

@@ -14,7 +14,7 @@ from tests.conftest import MakeDatabase
 from tests.drain import Session
 from tests.hostile import ledger
 from tests.hostile.canary import SONG, has_sung
-from tests.hostile.conftest import DropDatabase, open_session
+from tests.hostile.conftest import GiveUp, open_session
 from tests.hostile.lexer import keeps_to_its_place
 from tests.hostile.values import characters
 
@@ -74,7 +74,7 @@ mended = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def reader(make_database: MakeDatabase, drop_database: DropDatabase, busy_template: str) -> Iterator[Session]:
+def reader(make_database: MakeDatabase, give_up_database: GiveUp, busy_template: str) -> Iterator[Session]:
     """A session of a role that may read and no more; a function that it may not execute calls the canary."""
     url = make_database(busy_template)
     with open_session(url) as connection:
@@ -92,7 +92,7 @@ def reader(make_database: MakeDatabase, drop_database: DropDatabase, busy_templa
         )
         yield connection
         connection.execute("reset role; drop owned by reader_of_filters; drop role reader_of_filters")
-    drop_database(url)
+    give_up_database(url)
 
 
 def accepted(connection: Session, function: str, text: str) -> set[str]:

@@ -52,11 +52,11 @@ def release(make_database: MakeDatabase, binaries: Binaries) -> str:
 
 
 @pytest.fixture
-def release_url(make_database: MakeDatabase, drop_database: Callable[[str], None], release: str) -> Iterator[str]:
+def release_url(make_database: MakeDatabase, give_up_database: Callable[[str], None], release: str) -> Iterator[str]:
     """A database of this test's own as the first release left it."""
     url = make_database(release)
     yield url
-    drop_database(url)
+    give_up_database(url)
 
 
 @pytest.fixture
