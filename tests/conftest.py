@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from itertools import count
+from itertools import count, groupby, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,8 +52,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long ones first, or a process is left alone with one at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Modules with long tests, which mostly wait, early and between those that compute: no core is left idle."""
+    long: list[list[pytest.Item]] = []
+    short: list[list[pytest.Item]] = []
+    for _, module in groupby(items, key=lambda item: item.path):
+        tests = list(module)
+        (long if any(test.get_closest_marker("slow") for test in tests) else short).append(tests)
+    items[:] = [test for pair in zip_longest(long, short) for tests in pair for test in tests or ()]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
