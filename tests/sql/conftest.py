@@ -11,6 +11,7 @@ from tests.drain import Session, drain
 from tests.sql.shop import NOON, Event, Shop, create_shop, open_shop
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One process makes the twenty thousand items."""
     for item in items:

@@ -1,11 +1,9 @@
 """Callers who put objects of their own in the way: functions, operators, tables and types that are named like others."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
-from tests.conftest import Prepare
 from tests.drain import Session, drain
 from tests.sql import asking, tenants
 from tests.sql.tenants import ANT, Market, acting, heard
@@ -47,15 +45,10 @@ def trojans(schema: str) -> str:
     return "; ".join([*made, OBJECTS.format(schema)])
 
 
-@pytest.fixture
-def beginning(request: pytest.FixtureRequest, prepared: Prepare, beginning: str) -> str:
-    return prepared(tenants.busy_market).name if "market" in request.fixturenames else beginning
-
-
 @pytest.fixture(params=["lair", "pg_temp"])
-def market(request: pytest.FixtureRequest, connection: Session, prepared: Prepare) -> Iterator[Market]:
+def market(request: pytest.FixtureRequest, connection: Session) -> Iterator[Market]:
     """A market in full use, and a caller with every role of dynrec who looks at his own objects first, even before pg_catalog."""
-    made = replace(prepared(tenants.busy_market).made, connection=connection)
+    made = tenants.busy_market(connection)
     connection.execute("create sequence public.struck; grant all on sequence public.struck to public")
     with tenants.roles(connection, grants=[*tenants.READ, "all on all tables in schema market"]):
         connection.execute(
