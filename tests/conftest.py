@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import count, groupby, zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 import pytest
@@ -17,6 +17,9 @@ from dynrec_store import database, migrate
 from dynrec_store.embedded import EmbeddedPostgres
 from tests.drain import Session
 from tests.faults import ledger
+
+if TYPE_CHECKING:
+    from tests.together import Together
 
 MEMORY = Path("/dev/shm")  # noqa: S108
 ROOM = 3 << 30  # bytes; a test process needs less than one gigabyte
@@ -59,6 +62,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         tests = list(module)
         (long if any(test.get_closest_marker("slow") for test in tests) else short).append(tests)
     items[:] = [test for pair in zip_longest(long, short) for tests in pair for test in tests or ()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "Together | None":
+    """Groups where they are asked for."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from tests.together import Together  # noqa: PLC0415 - lenskit's environment is without xdist
+
+    return Together(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -22,7 +22,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3 * TIMEOUT),
     pytest.mark.skipif(COMMAND is None, reason="needs `docker compose`, or DYNREC_COMPOSE in its place"),
-    pytest.mark.xdist_group("compose"),
 ]
 
 ITEMS = 1500  # that the workers share

@@ -11,14 +11,6 @@ from tests.drain import Session, drain
 from tests.sql.shop import NOON, Event, Shop, create_shop, open_shop
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process makes the twenty thousand items."""
-    for item in items:
-        if "many" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("many"))
-
-
 @pytest.fixture
 def beginning(request: pytest.FixtureRequest, prepared: Prepare, beginning: str) -> str:
     """A database that has the shop already."""

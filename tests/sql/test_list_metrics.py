@@ -25,7 +25,6 @@ from tests.sql.metrics import KS, Case, cases, close, evaluated
 
 migrated, reader = metrics.migrated, metrics.reader
 
-pytestmark = pytest.mark.xdist_group("ranx")  # which one process compiles
 
 RANX = {
     "precision_at_k": "precision",
