@@ -207,7 +207,7 @@ def test_by_pg_tle_the_catalog_is_the_same(
     execute(registry, PG_TLE)
     (tmp_path / "older").mkdir()
     for file in older.glob("dynrec*"):
-        file.rename(tmp_path / "older" / file.name)
+        shutil.move(file, tmp_path / "older")
     extension.build(tmp_path / "newer", before=[file.name[8:-4] for file in (tmp_path / "older").glob("dynrec--*.sql")])
 
     def register(file: Path) -> None:
