@@ -195,7 +195,9 @@ def leaked(said: str, statement: str) -> str | None:
     """The first line that names something of the other tenant which the statement itself did not name."""
     for own in re.findall(r"bee-\w+", statement):
         said = said.replace(own, "")
-    return next((line for line in said.splitlines() if any(mark in line for mark in MARKS[BEE])), None)
+    # a number begins with the mark: further on it is chance
+    marks = re.compile("|".join(rf"(?<![\d.]){mark}" if mark.isdigit() else mark for mark in MARKS[BEE]))
+    return next((line for line in said.splitlines() if marks.search(line)), None)
 
 
 def leaks(heard_by: dict[str, dict[str, str]]) -> dict[str, str]:
