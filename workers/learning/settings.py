@@ -21,6 +21,7 @@ class Settings:
     patience: int = 2  # epochs without a better validation before training stops
     batch: int = 256  # examples
     rate: float = 2e-3  # step of AdamW
+    averaging: float = 0.99  # what a step leaves of the running mean of the weights, which is what serves
     pull: float = 0.3  # decoupled decay towards the initial values
     recency: float = 3.0  # the last example weighs e^this times as much as the first
     examples: int = 20_000  # of each sort in an epoch

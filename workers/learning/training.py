@@ -1,5 +1,6 @@
 """Training of the two towers together."""
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -135,32 +136,32 @@ def train(
 ) -> None:
     """Train until the epochs are done or `after_epoch` (given the number of epochs done) returns False.
 
-    Between epochs the towers are on the CPU.
+    The towers become the running mean of the weights that are learned, so that after any epoch they are what a slower
+    and slower pace would have led to, wherever it stops. Between epochs they are on the CPU.
     """
     random = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
     sorts = epoch_examples(arrays, settings, course.horizon)
-    drawn_examples = sum(min(len(sort), settings.examples) for sort in sorts)
-    steps = course.epochs * (drawn_examples // settings.batch + 1 + len(arrays.data.numerics))
-    parameters = [p for p in towers.parameters() if p.requires_grad]
-    towers.to(course.device)
     arrays = arrays.on(course.device)
+    learner = copy.deepcopy(towers).to(course.device).train()
+    parameters, means = ([p for p in each.parameters() if p.requires_grad] for each in (learner, towers))
     initial: list[Tensor] = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=0.0, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    step = 0
     for epoch in range(course.epochs):
-        towers.to(course.device).train()
+        towers.to(course.device)
         for batch in batches(arrays.data, sorts, settings, course.since, random):
             optimizer.zero_grad()
             with torch.autocast("cuda", torch.bfloat16, enabled=arrays.content.is_cuda):
-                loss = batch_loss(towers, arrays, batch, settings, random)
+                loss = batch_loss(learner, arrays, batch, settings, random)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            pull = optimizer.param_groups[0]["lr"] * settings.pull
+            step += 1
+            new = max(1 - settings.averaging, 9 / (10 + step))  # of the mean: the first steps do not linger in it
             with torch.no_grad():
-                for parameter, start in zip(parameters, initial, strict=True):
-                    parameter.lerp_(start, pull)
-            schedule.step()
+                for parameter, start, mean in zip(parameters, initial, means, strict=True):
+                    parameter.lerp_(start, settings.rate * settings.pull)
+                    mean.lerp_(parameter, new)
         towers.to("cpu").eval()
         if not after_epoch(epoch + 1):
             return
