@@ -53,7 +53,7 @@ def fit(
         explored = Exploration(settings.exploration)
     towers = new_towers(data, settings, previous)
     if epochs:
-        course = Course(epochs, horizon, since, device)
+        course = Course(epochs, _planned(settings, previous), horizon, since, device)
         train(towers, Arrays.of(data, towers), settings, course, _reporting(progress, "training on all data", epochs))
     return _model(data, settings, towers, ranking, explored, metrics)
 
@@ -75,7 +75,7 @@ def _validated(
     """Train on what came before the period; return the towers of the best epoch, and that epoch."""
     towers = new_towers(period.before, settings, previous)
     known = period.known(towers, settings)
-    epochs = settings.epochs if previous is None else settings.continued_epochs
+    epochs = _planned(settings, previous)
     report = _reporting(progress, "training before the validation period", epochs)
     best = Best(towers, settings.patience)
 
@@ -86,10 +86,14 @@ def _validated(
         return best.goes_on(epoch, ranking, sorts)
 
     since = previous.trained_until if previous else -np.inf
-    course = Course(epochs, period.horizon, since, device)
+    course = Course(epochs, epochs, period.horizon, since, device)
     train(towers, Arrays.of(period.before, towers), settings, course, after_epoch)
     best.restore()
     return towers, best
+
+
+def _planned(settings: Settings, previous: Model | None) -> int:
+    return settings.epochs if previous is None else settings.continued_epochs
 
 
 def _of_previous(previous: Model, period: Validation) -> dict[str, Any]:

@@ -113,6 +113,7 @@ class Course:
     """How long to train, for what, on what."""
 
     epochs: int
+    planned: int  # epochs over which the rate would fall to nothing; training may end before
     horizon: float  # seconds that snapshots look ahead
     since: float = -np.inf  # what came later makes half of the examples
     device: str = "cpu"
@@ -136,17 +137,19 @@ def train(
 ) -> None:
     """Train until the epochs are done or `after_epoch` (given the number of epochs done) returns False.
 
-    The towers become the running mean of the weights that are learned, so that after any epoch they are what a slower
-    and slower pace would have led to, wherever it stops. Between epochs they are on the CPU.
+    The towers become the running mean of the weights that are learned: after any epoch, however high the rate still
+    is, they are as calm as at the end. Between epochs they are on the CPU.
     """
     random = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
     sorts = epoch_examples(arrays, settings, course.horizon)
     arrays = arrays.on(course.device)
+    steps = _steps(sorts, settings, arrays.data) * course.planned
     learner = copy.deepcopy(towers).to(course.device).train()
     parameters, means = ([p for p in each.parameters() if p.requires_grad] for each in (learner, towers))
     initial: list[Tensor] = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=0.0, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     step = 0
     for epoch in range(course.epochs):
         towers.to(course.device)
@@ -158,13 +161,20 @@ def train(
             optimizer.step()
             step += 1
             new = max(1 - settings.averaging, 9 / (10 + step))  # of the mean: the first steps do not linger in it
+            pull = optimizer.param_groups[0]["lr"] * settings.pull
             with torch.no_grad():
                 for parameter, start, mean in zip(parameters, initial, means, strict=True):
-                    parameter.lerp_(start, settings.rate * settings.pull)
+                    parameter.lerp_(start, pull)
                     mean.lerp_(parameter, new)
+            schedule.step()
         towers.to("cpu").eval()
         if not after_epoch(epoch + 1):
             return
+
+
+def _steps(sorts: tuple[Examples, ...], settings: Settings, data: TrainingData) -> int:
+    """Return how many batches an epoch has, at most."""
+    return sum(min(len(sort), settings.examples) for sort in sorts) // settings.batch + 1 + len(data.numerics)
 
 
 def batches(

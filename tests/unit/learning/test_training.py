@@ -15,7 +15,7 @@ HORIZON = 86_400.0
 
 def trained(data: TrainingData, settings: Settings, epochs: int, stop_after: int | None = None) -> Towers:
     towers = new_towers(data, settings)
-    train(towers, Arrays.of(data, towers), settings, Course(epochs, HORIZON), lambda done: done != stop_after)
+    train(towers, Arrays.of(data, towers), settings, Course(epochs, 4, HORIZON), lambda done: done != stop_after)
     return towers
 
 
@@ -37,5 +37,5 @@ def _way(data: TrainingData, settings: Settings) -> float:
         places.append(towers.items.identity_item.detach().clone())
         return True
 
-    train(towers, Arrays.of(data, towers), settings, Course(3, HORIZON), after_epoch)
+    train(towers, Arrays.of(data, towers), settings, Course(3, 3, HORIZON), after_epoch)
     return sum(float((after - before).norm()) for before, after in pairwise(places))
