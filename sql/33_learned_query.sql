@@ -26,6 +26,7 @@ as $$
     'value_mean', c #>> '{value,mean}', 'value_scale', c #>> '{value,scale}', 'value_slope', c #>> '{value,slope}',
     'popularity_weight', dynrec._numbers(c -> 'popularity_weight'),
     'mixture', dynrec._numbers(c -> 'mixture'),
+    'power', dynrec._numbers(coalesce(c -> 'power', to_jsonb(array_fill(0, array[5, 25])))),  -- models of before have none
     'cold', dynrec._numbers(c -> 'cold'),
     'repeat_base', dynrec._numbers(c -> 'repeat_base'),
     'repeat_count', c ->> 'repeat_count',

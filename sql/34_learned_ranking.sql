@@ -72,8 +72,11 @@ declare
   half_lives double precision[] := dynrec._rate_half_lives();
   weight double precision := ({popularity_weight})[context];
   shares double precision[];  -- of the mixture, over what the half-life's most popular items have
+  powers double precision[];
+  unit double precision;  -- what the powers make of those items
 begin
-  select array_agg(m.mixture[h][context] / (tops[h] + 0.5) order by h) into shares from (select {mixture} as mixture) m, generate_series(1, 5) h;
+  select array_agg(m.mixture[h][context] / (tops[h] + 0.5) order by h), array_agg(m.power[h][context] order by h), sum(m.power[h][context] * ln(tops[h] + 0.5))
+  into shares, powers, unit from (select {mixture} as mixture, {power} as power) m, generate_series(1, 5) h;
   return query
     with uncounted as materialized (
       select r.* from dynrec_data.rates_m{model}(known_at) r
@@ -103,18 +106,24 @@ begin
         select u.event_count, u.rates, u.reference_time from uncounted u where u.item_id = g.item_id
       ) p on true
       where g.embedding is not null
+    ), rated as materialized (
+      select c.item_id, c.product, coalesce(c.event_count, 0) < 1 as is_new, c.rates is not null as is_rated, array[
+        greatest(c.rates[1] * dynrec._decay(c.age, half_lives[1]), 0) + 0.5,
+        greatest(c.rates[2] * dynrec._decay(c.age, half_lives[2]), 0) + 0.5,
+        greatest(c.rates[3] * dynrec._decay(c.age, half_lives[3]), 0) + 0.5,
+        greatest(c.rates[4] * dynrec._decay(c.age, half_lives[4]), 0) + 0.5,
+        greatest(c.rates[5] * dynrec._decay(c.age, half_lives[5]), 0) + 0.5] as rates
+      from counted c
     )
     select c.item_id, c.product + coalesce(f.strength, 0)
-        + case when coalesce(c.event_count, 0) < 1 or c.rates is null then ({cold})[context] else weight * ln(
-            shares[1] * (greatest(c.rates[1] * dynrec._decay(c.age, half_lives[1]), 0) + 0.5)
-            + shares[2] * (greatest(c.rates[2] * dynrec._decay(c.age, half_lives[2]), 0) + 0.5)
-            + shares[3] * (greatest(c.rates[3] * dynrec._decay(c.age, half_lives[3]), 0) + 0.5)
-            + shares[4] * (greatest(c.rates[4] * dynrec._decay(c.age, half_lives[4]), 0) + 0.5)
-            + shares[5] * (greatest(c.rates[5] * dynrec._decay(c.age, half_lives[5]), 0) + 0.5)) end
+        + case when c.is_new or not c.is_rated then ({cold})[context] else
+          weight * ln(shares[1] * c.rates[1] + shares[2] * c.rates[2] + shares[3] * c.rates[3] + shares[4] * c.rates[4] + shares[5] * c.rates[5])
+          + powers[1] * ln(c.rates[1]) + powers[2] * ln(c.rates[2]) + powers[3] * ln(c.rates[3]) + powers[4] * ln(c.rates[4]) + powers[5] * ln(c.rates[5])
+          - unit end
         + case when met.item_id is null then 0 else ({repeat_base})[context] + {repeat_count} * ln(1.0::double precision + met.times)
           + {repeat_recency} * ln(1 + dynrec._age(read_at, met.last_at) / 86400) end,
-      coalesce(c.event_count, 0) < 1
-    from counted c left join met on met.item_id = c.item_id
+      c.is_new
+    from rated c left join met on met.item_id = c.item_id
     left join unnest(following, strengths) as f (item_id, strength) on f.item_id = c.item_id;
 end
 $$;
@@ -141,7 +150,7 @@ $$;
 $body$ $template$;
 comment on function dynrec._learned_ranker() is
   'Internal. Template: the 50 most popular items by half-life, the 50 items that a user met last, and the scores of candidates: the inner product of query and embedding, plus what transitions add, plus a weight times '
-  'ln(sum over half-lives of mixture * (rate + 1/2) / (mean rate of the top 50 + 1/2)), or a constant for an item that nobody has met, plus a term for items that the user has met.';
+  'ln(sum over half-lives of mixture * r) + sum over half-lives of power * ln(r), r = (rate + 1/2) / (mean rate of the top 50 + 1/2), or a constant for an item that nobody has met, plus a term for items that the user has met.';
 
 create or replace function dynrec._learned_recommend_reader() returns text
 language sql immutable

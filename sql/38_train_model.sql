@@ -102,10 +102,11 @@ begin
     ('gates', jsonb_array_length(config -> 'gates') = jsonb_array_length(config -> 'heads')
       and not exists (select from jsonb_array_elements(config -> 'gates') g where jsonb_array_length(g) <> 25)),
     ('mixture', jsonb_array_length(config -> 'mixture') = 5 and not exists (select from jsonb_array_elements(config -> 'mixture') x where jsonb_array_length(x) <> 25)),
+    ('power', jsonb_array_length(config -> 'power') = 5 and not exists (select from jsonb_array_elements(config -> 'power') x where jsonb_array_length(x) <> 25)),
     ('bias_weight, popularity_weight, cold, repeat_base', not exists (
       select from unnest(array['bias_weight', 'popularity_weight', 'cold', 'repeat_base']) k where jsonb_array_length(config -> k) is distinct from 25)),
     ('numbers', not exists (
-      select from unnest(array['gates', 'bias_weight', 'popularity_weight', 'mixture', 'cold', 'repeat_base', 'gap_edges', 'count_edges']) k
+      select from unnest(array['gates', 'bias_weight', 'popularity_weight', 'mixture', 'power', 'cold', 'repeat_base', 'gap_edges', 'count_edges']) k
         where not pg_input_is_valid(translate((config -> k)::text, '[]', '{}'), 'double precision[]')
       union all
       select from jsonb_array_elements(config -> 'transitions') t where not pg_input_is_valid(translate((t -> 'weights')::text, '[]', '{}'), 'double precision[]'))),

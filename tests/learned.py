@@ -50,6 +50,7 @@ def make_config(seed: int = 0, **changes: Any) -> dict[str, Any]:
         "bias_weight": numbers(0.5, 1.5),
         "popularity_weight": numbers(0.1, 1),
         "mixture": [[float(value) for value in row] for row in mixture],
+        "power": [numbers(-0.5, 0.5) for _ in range(5)],
         "cold": numbers(-3, -1),
         "repeat_base": numbers(-1, 1),
         "repeat_count": 0.4,
@@ -255,8 +256,12 @@ class Oracle:
     def _popularity(self, rates: list[float] | None, tops: Sequence[float], context: int) -> float:
         if rates is None:
             return float(self._config["cold"][context])
-        mixed = sum(self._config["mixture"][h][context] * (rates[h] + 0.5) / (tops[h] + 0.5) for h in range(5))
-        return float(self._config["popularity_weight"][context]) * math.log(mixed)
+        shares = [(rate + 0.5) / (top + 0.5) for rate, top in zip(rates, tops, strict=True)]
+        mixed = sum(mixture[context] * share for mixture, share in zip(self._config["mixture"], shares, strict=True))
+        powers = sum(
+            power[context] * math.log(share) for power, share in zip(self._config["power"], shares, strict=True)
+        )
+        return float(self._config["popularity_weight"][context]) * math.log(mixed) + float(powers)
 
     def _repeat(self, user: str, item: str, now: datetime, context: int) -> float:
         times = [event.at for event in self._events if (event.user, event.item) == (user, item)]

@@ -74,6 +74,7 @@ def test_a_config_that_cannot_be_served_is_refused_whole(events: Shop) -> None:
         {"gates": [[1.0] * 25]},
         {"candidates": 0},
         {"mixture": []},
+        {"power": [[0.1] * 24] * 5},
         {"value": {"mean": 0, "scale": 0, "slope": 0}},
     ]
     for broken in broken_parts:

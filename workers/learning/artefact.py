@@ -48,7 +48,8 @@ class Model:
     def ranking(self) -> Ranking:
         """Return the ranking."""
         ranking = Ranking(len(self.settings.decays), len(self.paces))
-        ranking.load_state_dict(self.ranking_tensors)
+        # over those of the start, where all is as if a weight that came later did not exist
+        ranking.load_state_dict({**ranking.state_dict(), **self.ranking_tensors})
         return ranking
 
 

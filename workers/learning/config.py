@@ -40,6 +40,7 @@ def config_of(
         "bias_weight": gates[-1].tolist(),
         "popularity_weight": ranking.popularity()[0].tolist(),
         "mixture": ranking.mixture().softmax(dim=0).tolist(),
+        "power": ranking.power().tolist(),
         "cold": ranking.cold()[0].tolist(),
         "repeat_base": ranking.repeat()[0].tolist(),
         "repeat_count": float(ranking.repeat_count),

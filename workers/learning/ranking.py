@@ -2,7 +2,8 @@
 
 score = sum_h gate_h[x] <n_h, v> + gate_content[x] <n_c, p> + bias_weight[x] b
         + sum_p transition_p[x] * f_p                      what follows the last interactions, at each pace
-        + popularity_weight[x] * ln(sum_k mixture_k[x] r_k)      or, for an item nobody has met, cold[x]
+        + popularity_weight[x] * ln(sum_k mixture_k[x] r_k) + sum_k power_k[x] ln r_k
+                                                   or, for an item nobody has met, cold[x]
         + repeat_base[x] + repeat_count ln(1 + m) + repeat_recency ln(1 + days)   for an item that the user met
 
 Everything but the inner products is fitted here, on what came after the period that the towers had learned from.
@@ -68,6 +69,7 @@ class Ranking(nn.Module):
         self.transition = ByContext([0.0] * paces)  # logarithms
         self.popularity = ByContext([0.3])
         self.mixture = ByContext([0.0] * len(HALF_LIVES))  # before softmax
+        self.power = ByContext([0.0] * len(HALF_LIVES))  # of one sign and the other: what rises, what falls
         self.cold = ByContext([-1.0])
         self.repeat = ByContext([0.0])
         self.repeat_count = nn.Parameter(torch.zeros(()))
@@ -80,10 +82,9 @@ class Ranking(nn.Module):
         score = torch.einsum("bkh,bh->bk", candidates.products, gate)
         score = score + torch.einsum("bkp,bp->bk", candidates.following, self.transition().exp()[:, x].T)
         mixture = self.mixture().softmax(dim=0)[:, x].T  # (B, half-lives)
-        popularity = (
-            torch.einsum("bkr,br->bk", candidates.rates, mixture).clamp(min=1e-9).log()
-            * self.popularity()[0, x][:, None]
-        )
+        rates = candidates.rates.clamp(min=1e-9)  # padding has none
+        popularity = torch.einsum("bkr,br->bk", rates, mixture).log() * self.popularity()[0, x][:, None]
+        popularity = popularity + torch.einsum("bkr,br->bk", rates.log(), self.power()[:, x].T)
         score = score + torch.where(candidates.cold, self.cold()[0, x][:, None], popularity)
         repeat = (
             self.repeat()[0, x][:, None]
@@ -95,9 +96,9 @@ class Ranking(nn.Module):
 
     def departure(self) -> Tensor:
         """Return how much contexts differ, all weights together."""
-        tables = (self.gate, self.transition, self.popularity, self.mixture, self.cold, self.repeat)
-        bases = self.gate.base.square().sum() + self.transition.base.square().sum()
-        return torch.stack([table.departure() for table in tables]).sum() + bases
+        tables = (self.gate, self.transition, self.popularity, self.mixture, self.power, self.cold, self.repeat)
+        bases = [table.base.square().sum() for table in (self.gate, self.transition, self.power)]
+        return torch.stack([*(table.departure() for table in tables), *bases]).sum()
 
 
 def fit_ranking(ranking: Ranking, candidates: Candidates) -> None:
