@@ -37,6 +37,8 @@ class Pending:
     work: str  # item, derived, user or task
     backlog: int  # entities or tasks; counted up to a cap
     leased: int  # batches in flight
+    oldest: int = 0  # number of the first change or task that waits or is in flight; 0: not looked at
+    newest: int = 0  # of the last one that was counted
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ def _scalar(connection: Connection, statement: LiteralString, arguments: Sequenc
 def pending_work(connection: Connection) -> list[Pending]:
     """What could be claimed now; nothing of paused recommenders."""
     with translated_errors(), connection.cursor(row_factory=class_row(Pending)) as cursor:
-        return cursor.execute("select recommender, work, backlog, leased from dynrec._pending_work()").fetchall()
+        statement = "select recommender, work, backlog, leased, oldest, newest from dynrec._pending_work()"
+        return cursor.execute(statement).fetchall()
 
 
 def seconds_until_due(connection: Connection) -> float | None:

@@ -299,7 +299,7 @@ $$;
 comment on function dynrec._is_runnable(dynrec_data.task) is 'Internal. Whether a task can run now: the users are scanned once no item waits in the backfill lane, items compared once the writers that it names have ended.';
 
 create or replace function dynrec._pending_work()
-returns table (recommender text, work text, backlog bigint, leased bigint)
+returns table (recommender text, work text, backlog bigint, leased bigint, oldest bigint, newest bigint)
 language sql stable security definer
 set search_path from current
 set enable_seqscan = off
@@ -318,24 +318,25 @@ as $$
     select l.recommender_id, l.kind, count(distinct l.token) as batches, sum(cardinality(l.change_ids)) as changes
     from dynrec_data.lease l group by l.recommender_id, l.kind
   )
-  select r.name, w.kind, greatest(there.changes - coalesce(h.changes, 0), 0), coalesce(h.batches, 0)
+  select r.name, w.kind, greatest(there.changes - coalesce(h.changes, 0), 0), coalesce(h.batches, 0), there.oldest, there.newest
   from waiting w
   join dynrec_data.recommender r on r.id = w.recommender_id and not r.paused
   left join held h on h.recommender_id = w.recommender_id and h.kind = w.kind
   cross join lateral (
-    select count(*) as changes from (
-      select from dynrec_data.change c
+    select count(*) as changes, min(capped.id) as oldest, max(capped.id) as newest from (
+      select c.id from dynrec_data.change c
       where c.recommender_id = w.recommender_id and c.kind = w.kind and c.lane < 9
       order by c.lane, c.id limit 1000 + coalesce(h.changes, 0)) capped) there
   where there.changes > 0
   union all
-  select r.name, 'task', count(*), 0
+  select r.name, 'task', count(*), 0, min(t.id), max(t.id)
   from dynrec_data.recommender r join dynrec_data.task t on t.recommender_id = r.id
   where not r.paused and dynrec._is_runnable(t)
   group by r.name
 $$;
 comment on function dynrec._pending_work() is
-  'Internal. What waits, by recommender: changes that no lease will use up (backlog, counted up to 1000; leased: batches in flight) and tasks.';
+  'Internal. What waits, by recommender: changes that no lease will use up (backlog, counted up to 1000; leased: batches in flight) and tasks; '
+  'oldest and newest: numbers of the first and the last that were counted, those in flight among them.';
 
 create or replace function dynrec._next_due() returns timestamptz
 language sql stable security definer

@@ -16,6 +16,8 @@ class _Sent:
     at: float  # seconds, of the same clock as `now`
     pause: float  # seconds to wait before another
     leased: int  # batches that were in flight then
+    newest: int  # change that waited then; 0: not known yet
+    answered: bool = False  # a batch has been begun since
 
 
 class Hints:
@@ -36,13 +38,15 @@ class Hints:
         key = (work.recommender, work.work)
         sent = self._sent.get(key)
         wanted = min(math.ceil(work.backlog / ENTITIES), self._most) - work.leased
-        if sent is None:
-            self._sent[key] = _Sent(now, SOONEST, work.leased)
+        if sent is None or 0 < sent.newest < work.oldest:  # nothing is left of what the last hints were for
+            self._sent[key] = _Sent(now, SOONEST, work.leased, work.newest)
             return max(wanted, 1)
+        sent.newest = sent.newest or work.newest
+        sent.answered |= work.leased > sent.leased
         elapsed = now - sent.at
         if elapsed < sent.pause or (wanted <= 0 and elapsed < LEASES_DOUBTED):
             return 0
         # where hints bring no new batches, more of them would not either
-        answered = work.leased > sent.leased
-        self._sent[key] = _Sent(now, SOONEST if answered else min(2 * sent.pause, LATEST), work.leased)
-        return max(wanted, 1) if answered else 1
+        pause = SOONEST if sent.answered else min(2 * sent.pause, LATEST)
+        self._sent[key] = _Sent(now, pause, work.leased, work.newest)
+        return max(wanted, 1) if sent.answered else 1

@@ -155,7 +155,7 @@ def check_reads(shop: Shop) -> None:
         "select * from dynrec.status, dynrec.freshness, dynrec.model_versions",
         "select * from dynrec.queue union all select null, null, null, null, null, null, null",
         "select * from dynrec.doctor()",
-        "select * from dynrec._pending_work() union all select null, null, 0, 0",
+        "select * from dynrec._pending_work() union all select null, null, 0, 0, 0, 0",
     ):
         assert shop.connection.execute(statement.encode()).fetchall(), statement
 

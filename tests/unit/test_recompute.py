@@ -100,8 +100,8 @@ def test_a_quick_small_batch_does_not_let_batches_grow() -> None:
     assert size.current == 32
 
 
-def _pending(backlog: int, leased: int = 0, work: str = "item") -> list[Pending]:
-    return [Pending("shop", work, backlog, leased)]
+def _pending(backlog: int, leased: int = 0, oldest: int = 0, newest: int = 0) -> list[Pending]:
+    return [Pending("shop", "item", backlog, leased, oldest, newest)]
 
 
 def _counts(hints: Hints, pending: list[Pending], now: float) -> list[int]:
@@ -140,6 +140,32 @@ def test_hints_that_bring_batches_are_followed_by_others_soon() -> None:
     hints.due(_pending(1000), now=0.0)
     assert _counts(hints, _pending(1000, leased=2), now=SOONEST) == [2]
     assert _counts(hints, _pending(1000, leased=2), now=2.5 * SOONEST) == [1]
+
+
+def test_what_comes_when_all_before_is_done_is_hinted_at_once_whatever_went_before() -> None:
+    # changes that follow one another closely: each look finds something, and none a batch in flight
+    hints = Hints(most=4)
+    for number in range(1, 50):
+        moment = number * SOONEST / 10
+        assert _counts(hints, _pending(1, oldest=number, newest=number), now=moment) == [1]
+        assert _counts(hints, _pending(1, oldest=number, newest=number), now=moment + SOONEST / 20) == []
+
+
+def test_a_batch_that_was_seen_between_hints_is_an_answer() -> None:
+    hints = Hints(most=4)
+    sent = 0
+    for cycle in range(50):
+        moment = 1.1 * cycle * SOONEST
+        sent += sum(_counts(hints, _pending(1, oldest=1, newest=90), now=moment))
+        sent += sum(_counts(hints, _pending(1, leased=1, oldest=1, newest=90), now=moment + SOONEST / 2))
+    assert sent == 50
+
+
+def test_a_hint_for_a_notification_is_not_repeated_by_the_first_look() -> None:
+    hints = Hints(most=4)
+    assert _counts(hints, _pending(1), now=0.0) == [1]
+    assert _counts(hints, _pending(1, oldest=7, newest=7), now=SOONEST / 4) == []
+    assert _counts(hints, _pending(1, oldest=8, newest=8), now=SOONEST / 2) == [1]
 
 
 def test_each_recommender_and_work_is_counted_by_itself() -> None:
