@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 LOAD_AGAIN = 10.0  # seconds before a model that could not be loaded is tried again
 LEASE_FRACTION = 0.1  # of a lease's time may pass in computing a batch
-BATCH_SECONDS = 2.0  # that a batch may keep its thread from others
+BATCH_SECONDS = 2.0  # of a batch's own work, without its waiting for turns at the model
 TURN_SECONDS = 0.5  # that a loop computes before others have their turn
 
 
