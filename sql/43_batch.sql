@@ -45,13 +45,16 @@ begin
   -- the alteration lets go of its locks once everybody is told of the new code: who writes from then on runs that
   lock table dynrec_data.lease in row exclusive mode;
   select array_agg(w) into writers from dynrec_data.recommender r cross join lateral dynrec._writers(r) w where r.id = _await_writers.recommender_id;
-  insert into dynrec_data.task (recommender_id, action, entity) values (_await_writers.recommender_id, 'batch_items', writers::text);
-  return coalesce(cardinality(writers), 0);
+  if writers is not null then
+    insert into dynrec_data.task (recommender_id, action, entity) values (_await_writers.recommender_id, 'batch_items', writers::text);
+  end if;
+  -- what is committed by now is found now: whoever waits until all is fresh does not wait for those writers
+  return dynrec._batch_items(_await_writers.recommender_id);
 end
 $$;
 comment on function dynrec._await_writers(int) is
   'Internal. After an alteration: what was written by its time may have been looked at by the columns that were watched before. '
-  'The items are compared once those have ended who write now; how many these are.';
+  'The items are compared now, and again once those have ended who write now, if there are any; how many were queued now.';
 
 create or replace function dynrec._batch_items(recommender_id int) returns bigint
 language plpgsql

@@ -202,6 +202,17 @@ def test_a_row_that_is_being_written_meanwhile(shop: Shop, database_url: str) ->
     assert shop.queued() == set()
 
 
+def test_who_waits_after_an_alteration_waits_for_what_was_committed(shop: Shop) -> None:
+    shop.execute("update shop.products set body = 'unwatched' where id = 9")
+    alter(shop, text_columns=["title", "body"])
+    (mark,) = shop.execute("select max(id) from dynrec_data.task")[0]
+    shop.items = "select id::text, title, body, category from shop.products"
+    assert "await_writers of 'shop'" in shop.value("select dynrec._run_task()")
+    assert shop.value("select count(*) from dynrec_data.task where id > %s", [mark]) == 0, "done, and not put off"
+    shop.drain()
+    shop.assert_right()
+
+
 def test_a_row_that_is_written_while_triggers_are_missing(shop: Shop, database_url: str) -> None:
     shop.execute("drop trigger dynrec_1_items_update on shop.products")
     with psycopg.connect(database_url) as writer:
