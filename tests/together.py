@@ -4,7 +4,6 @@ from xdist.scheduler import LoadScopeScheduling
 
 GROUPS = {
     "tests/acceptance/test_compose.py": "containers",  # there is one machine to start them on
-    "tests/sql/test_list_metrics.py": "ranx",  # which every process that calls it compiles
     # they share twenty thousand items
     "tests/sql/test_evaluate_trending.py": "many",
     "tests/sql/test_exactly_k.py": "many",
