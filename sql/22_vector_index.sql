@@ -73,11 +73,12 @@ as $$ select case holds when 'full' then 'strict_order' else 'relaxed_order' end
 comment on function dynrec._index_scan(text) is
   'Internal. hnsw.iterative_scan of a read: candidates that are put into order afterwards may come out of it.';
 
-create or replace function dynrec._probe(holds text, n int, at_least int) returns int
+create or replace function dynrec._probe(holds text, n int, left_out bigint, at_least int) returns int
 language sql immutable parallel safe
-as $$ select least(greatest(at_least, dynrec._reach(holds, n)), 1000) $$;
-comment on function dynrec._probe(text, int, int) is
-  'Internal. hnsw.ef_search of a read of n items: a scan that has to go on for more than that begins anew. at_least: the option vector_probe.';
+as $$ select least(greatest(at_least, dynrec._reach(holds, n + least(n, left_out)::int)), 1000) $$;
+comment on function dynrec._probe(text, int, bigint, int) is
+  'Internal. hnsw.ef_search of a read of n items: a scan that has to go on for more than that begins anew, and takes as long again. left_out: items that do not count, '
+  'which may be as near as those that do; as many as n are allowed for. at_least: the option vector_probe.';
 
 create or replace function dynrec._index_names(m dynrec_data.model_version) returns jsonb
 language sql stable

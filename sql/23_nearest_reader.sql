@@ -14,8 +14,8 @@ set enable_seqscan = off
 set enable_sort = off
 as $$
 begin
-  if dynrec._probe({holds}, n, {least_probe}) > {least_probe} then
-    perform set_config('hnsw.ef_search', dynrec._probe({holds}, n, {least_probe})::text, true);
+  if dynrec._probe({holds}, n, cardinality(excluded), {least_probe}) > {least_probe} then
+    perform set_config('hnsw.ef_search', dynrec._probe({holds}, n, cardinality(excluded), {least_probe})::text, true);
   end if;
   return query
     select c.item_id, c.score from (

@@ -38,8 +38,10 @@ declare
 begin
   execute dynrec._render_code(dynrec._nearest_reader(), names);
   execute dynrec._render_code(dynrec._derived_publisher(), names);
+  execute dynrec._render_code(dynrec._plain_similar_items(m.kind), names);
   if m.kind = 'content' then
     execute dynrec._render_code(dynrec._content_session_reader(), names);
+    execute dynrec._render_code(dynrec._plain_session(), names);
   end if;
   if r.interactions is null then
     return;
@@ -47,7 +49,7 @@ begin
   execute dynrec._render_code(dynrec._past_reader(), names);
   if m.kind = 'content' then
     execute dynrec._render_code(dynrec._content_query_reader(), names);
-    execute dynrec._render_code(dynrec._content_recommend_reader(), names);
+    execute dynrec._render_code(dynrec._plain_recommendations(), names);
   else
     execute dynrec._render_code(dynrec._learned_query_reader(), names);
     execute dynrec._render_code(dynrec._learned_transitions(), names);

@@ -36,8 +36,7 @@ as $$
     'paces', dynrec._numbers(coalesce((select jsonb_agg(t -> 'decay' order by n) from jsonb_array_elements(c -> 'transitions') with ordinality as x (t, n)), '[]')),
     'reaches', dynrec._numbers(coalesce((select jsonb_agg(t -> 'reach' order by n) from jsonb_array_elements(c -> 'transitions') with ordinality as x (t, n)), '[]')),
     'transition_weights', dynrec._numbers(coalesce((select jsonb_agg(t -> 'weights' order by n) from jsonb_array_elements(c -> 'transitions') with ordinality as x (t, n)), '[]')),
-    'candidates', c ->> 'candidates',
-    'probe', least(greatest((c ->> 'candidates')::int, (select (r.options ->> 'vector_probe')::int from dynrec_data.recommender r where r.id = m.recommender_id)), 1000))
+    'candidates', c ->> 'candidates')
   from (select m.config) x (c)
 $$;
 comment on function dynrec._learned_names(dynrec_data.model_version) is

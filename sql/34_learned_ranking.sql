@@ -160,13 +160,15 @@ returns table (item_id text, rank int, score double precision, source text, mode
 language plpgsql stable
 set search_path from current
 set hnsw.iterative_scan = '{scan}'
-set hnsw.ef_search = {probe}
+set hnsw.ef_search = {least_probe}
 set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = off
 as $$
 declare
   asked record;
   query vector;
+  wanted int := greatest({candidates}, 3 * n);
+  met text[] := '{}';
   slots int := dynrec._held_slots(n, {exploration}, for_user, dynrec._now());
 begin
   select q.* into asked from dynrec_data.query_m{model}(for_user) q;
@@ -174,16 +176,18 @@ begin
   if query is null then
     return;
   end if;
+  if leave_out_seen then
+    met := array(select distinct i.item_id from dynrec_data.interactions_{id}(array[for_user]) i);
+  end if;
+  perform set_config('hnsw.ef_search', dynrec._probe({holds}, wanted, cardinality(excluded || met), {least_probe})::text, true);
   return query
-    with met as materialized (
-      select distinct i.item_id from dynrec_data.interactions_{id}(array[for_user]) i where leave_out_seen
-    ), nearest as materialized (
+    with nearest as materialized (
       select v.item_id from dynrec_data.item_vector_{model} v
       where not (v.item_id in (select e from unnest(excluded) e where e is not null))
-        and not (v.item_id in (select m.item_id from met m))
+        and not (v.item_id in (select m from unnest(met) m))
         and exists (select from {items} i where i.{key} = v.item_id::{key_type})
       order by {distance}
-      limit greatest({candidates}, 3 * n)
+      limit wanted
     ), popular as materialized (
       select p.* from dynrec_data.popular_m{model}(null) p
     ), following as materialized (
@@ -199,7 +203,7 @@ begin
         select o, 4 from unnest(dynrec_data.own_m{model}(for_user, null)) o where not leave_out_seen
       ) f
       where f.place = 1 or not (f.item_id in (select e from unnest(excluded) e where e is not null))
-        and not (f.item_id in (select m.item_id from met m))
+        and not (f.item_id in (select m from unnest(met) m))
         -- not by exists(): that could be answered by hashing the whole table
         and (select true from {items} i where i.{key} = case when pg_input_is_valid(f.item_id, '{key_type}') then f.item_id::{key_type} end limit 1)
       group by f.item_id

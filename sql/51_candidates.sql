@@ -149,7 +149,7 @@ set search_path from current
 as $$
 declare
   holds text := (select m.vector_index from dynrec_data.model_version m where m.id = r.active_model_id);
-  probe int := dynrec._probe(holds, n, (r.options ->> 'vector_probe')::int);
+  probe int := dynrec._probe(holds, n, cardinality(excluded), (r.options ->> 'vector_probe')::int);
 begin
   -- evaluations run in parallel workers, where only the definition of a function may change a setting
   if probe <= 100 then

@@ -27,6 +27,11 @@ set search_path from current
 as $$ select coalesce(dynrec._as_keys(exclude_items, r.item_key_type), '{}') $$;
 comment on function dynrec._excluded(dynrec_data.recommender, text[]) is 'Internal. The items to leave out, as the source writes their keys; none for null.';
 
+create or replace function dynrec._plainly_excluded(exclude_items text[], key_type text) returns text[]
+language sql stable
+as $$ select case when cardinality(exclude_items) > 0 then dynrec._as_keys(exclude_items, key_type) else '{}' end $$;
+comment on function dynrec._plainly_excluded(text[], text) is 'Internal. As _excluded, in line where it is called.';
+
 create or replace function dynrec._recommend_plainly(recommender text, user_id text, k int, exclude_items text[], exclude_seen boolean)
 returns table (item_id text, rank int, score double precision, source text, model_version int)
 language plpgsql stable
@@ -42,13 +47,52 @@ begin
   if found then
     return query execute format('select * from dynrec_data.recommend_m%s($1, $2, $3, $4)', plain.active_model_id)
       using dynrec._as_key(user_id, plain.user_key_type), k,
-        case when cardinality(exclude_items) > 0 then dynrec._as_keys(exclude_items, plain.item_key_type) else '{}' end,
+        dynrec._plainly_excluded(exclude_items, plain.item_key_type),
         coalesce(exclude_seen, plain.exclude_seen);
   end if;
 end
 $$;
 comment on function dynrec._recommend_plainly(text, text, int, text[], boolean) is
   'Internal. k personal recommendations without filter, diversity or time travel; no rows if anything stands in the way.';
+
+create or replace function dynrec._similar_plainly(recommender text, item text, k int, exclude_items text[])
+returns table (item_id text, rank int, score double precision, source text, model_version int)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  plain record;
+begin
+  select r.active_model_id, r.item_key_type into plain
+  from dynrec_data.recommender r where r.name = recommender and dynrec._is_key(item, r.item_key_type);
+  if found then
+    return query execute format('select * from dynrec_data.similar_m%s($1, $2, $3)', plain.active_model_id)
+      using dynrec._as_key(item, plain.item_key_type), k, dynrec._plainly_excluded(exclude_items, plain.item_key_type);
+  end if;
+end
+$$;
+comment on function dynrec._similar_plainly(text, text, int, text[]) is
+  'Internal. k items like one without filter, diversity or time travel; no rows if anything stands in the way.';
+
+create or replace function dynrec._session_plainly(recommender text, item_ids text[], k int, exclude_items text[])
+returns table (item_id text, rank int, score double precision, source text, model_version int)
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  plain record;
+begin
+  select m.id as model_id, r.item_key_type into plain
+  from dynrec_data.recommender r join dynrec_data.model_version m on m.id = r.active_model_id and m.kind = 'content'
+  where r.name = recommender;
+  if found then
+    return query execute format('select * from dynrec_data.session_list_m%s($1, $2, $3)', plain.model_id)
+      using dynrec._as_keys(item_ids, plain.item_key_type), k, dynrec._plainly_excluded(exclude_items, plain.item_key_type);
+  end if;
+end
+$$;
+comment on function dynrec._session_plainly(text, text[], int, text[]) is
+  'Internal. k recommendations for a session from a content space without filter, diversity or time travel; no rows if anything stands in the way.';
 
 create or replace function dynrec._arm_served(recommender text, experiment text, user_id text, moment timestamptz, by_model int) returns dynrec_data.experiment_arm
 language plpgsql stable
@@ -120,9 +164,16 @@ language plpgsql stable
 set search_path from current
 as $$
 declare
-  r dynrec_data.recommender := dynrec._recommender(recommender);
+  r dynrec_data.recommender;
   session record;
 begin
+  if filter is null and as_of is null and diversity = 0 and k between 1 and 10000 then
+    return query select * from dynrec._session_plainly(recommender, item_ids, k, exclude_items);
+    if found then
+      return;
+    end if;
+  end if;
+  r := dynrec._recommender(recommender);
   if item_ids is null then
     perform dynrec._reject('item_ids is missing', null, 'Give the items of the session, an empty array if there are none yet.');
   end if;
@@ -147,9 +198,16 @@ language plpgsql stable
 set search_path from current
 as $$
 declare
-  r dynrec_data.recommender := dynrec._recommender(recommender);
+  r dynrec_data.recommender;
   anchor vector;
 begin
+  if filter is null and as_of is null and diversity = 0 and k between 1 and 10000 then
+    return query select * from dynrec._similar_plainly(recommender, item, k, exclude_items);
+    if found then
+      return;
+    end if;
+  end if;
+  r := dynrec._recommender(recommender);
   perform dynrec._check_read(r, k, filter, filter_args, diversity, as_of);
   r := dynrec._answering(r, as_of, null);
   anchor := dynrec._anchor(r, item, as_of);

@@ -76,6 +76,24 @@ def sources(rows: list[tuple[str, float, str]]) -> Counter[str]:
     return Counter(source for _, _, source in rows)
 
 
+def test_the_plain_way_and_the_long_way_agree(busy: Shop) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("recommend", {"user_id": "u1"}),
+        ("similar_items", {"item": "7"}),
+        ("recommend_for_items", {"item_ids": ["7", "9", "7", "unknown"]}),
+    ]
+    for function, arguments in asked:
+        for excluded in ([], ["3", "5", "abc"]):
+            short = call(busy.connection, "shop", function, k=8, exclude_items=excluded, **arguments)
+            long = call(busy.connection, "shop", function, k=8, exclude_items=excluded, filter="true", **arguments)
+            assert [score for _, score, _ in short] == pytest.approx([score for _, score, _ in long])
+            last = short[-1][1] + 1e-6  # which of the equally near come last is open
+            assert {item for item, score, _ in short if score > last} == {
+                item for item, score, _ in long if score > last
+            }
+            assert [source for _, _, source in short] == [source for _, _, source in long]
+
+
 def test_sources_of_a_known_user(busy: Shop) -> None:
     assert sources(busy.recommend("u1", k=60, exclude_seen=False)) == {"personal": 60}
     rows = busy.recommend("nobody", k=60)

@@ -65,6 +65,23 @@ def test_the_index_finds_nearly_what_an_exact_search_finds(many: Session) -> Non
     assert hits >= 0.9 * 200
 
 
+def test_what_is_left_out_does_not_begin_the_scan_anew(many: Session) -> None:
+    def pages(excluded: list[str]) -> int:
+        (row,) = many.execute(
+            """
+            explain (analyze, buffers, format json)
+            select * from dynrec.recommend('many', '1', 400, exclude_items => %s, exclude_seen => false)
+            """,
+            [excluded],
+        ).fetchall()
+        return int(row[0][0]["Plan"]["Shared Hit Blocks"])
+
+    nearest = [item for item, _, _ in call(many, "many", "recommend", user_id="1", k=20, exclude_seen=False)]
+    for _ in range(3):  # plans are made, and what they read of the catalogue is known
+        everything, without = pages([]), pages(nearest)
+    assert without < 1.2 * everything
+
+
 def statements(shop: Shop) -> list[str]:
     return [row[0] for row in shop.execute("select statement from dynrec._index_statements()")]
 
