@@ -28,7 +28,10 @@ from workers.tracing import configure_tracing
 
 LINGER = 0.1  # seconds of polling after the last change before trying to sleep
 NAP = 0.1  # seconds of waiting for a notification between looks at whether to stop
-LONGEST_POLL = 0.02  # seconds between looks that find nothing new
+LONGEST_POLL = (
+    0.1  # seconds between looks that find nothing new; while a batch is encoded each takes time from the model
+)
+PATIENCE = 5  # a look comes after one part in so many of the time for which nothing was new
 RECONNECT_PAUSE = 1.0  # seconds before a new connection after an error that may come again
 LOOK_SHARE = 10  # looks take at most one part in so many of the time
 
@@ -124,7 +127,9 @@ class Dispatcher:
 
     def _pause(self, quiet: float) -> float:
         """Seconds between looks: short while things change, longer when a look costs much or finds nothing new."""
-        patient = min(max(self._settings.poll_seconds, quiet / 20), max(LONGEST_POLL, self._settings.poll_seconds))
+        patient = min(
+            max(self._settings.poll_seconds, quiet / PATIENCE), max(LONGEST_POLL, self._settings.poll_seconds)
+        )
         # one look that met a busy machine must not put off the next for long
         return max(patient, min(LOOK_SHARE * self._look_seconds, self._settings.sleep_seconds))
 
