@@ -79,7 +79,7 @@ NAMES = {
         f"filtered, {what}{share} %{of}"
         for of in ("", ", whole clusters")
         for share in ("50", "10", "1", "0.1")
-        for what in ("", "recall@10, ")
+        for what in ("", "recall@10, ", "recall@10 by hand, ")
     ],
     "reads": [
         "reads, similar items",

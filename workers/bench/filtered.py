@@ -114,8 +114,8 @@ def _figures(
             target=0.95,
         ),
         Figure(
-            f"filtered, recall@10 of the index scan by hand, {100 * below / SHELVES:g} %{COLUMNS[column]}",
-            f"{what}, against exact search, mean of {len(users)} users",
+            f"filtered, recall@10 by hand, {100 * below / SHELVES:g} %{COLUMNS[column]}",
+            f"index scan by hand, {what}, against exact search, mean of {len(users)} users",
             (by_hand,),
             (1.0,),
             unit="",
