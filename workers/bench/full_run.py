@@ -18,6 +18,7 @@ from workers.bench.promotion import promotion
 from workers.bench.reads import reads
 from workers.bench.recommend import recommend
 
+LOADED = 10  # times as many rows in a bulk load as items that are read from: a shorter one is over before it can be told
 CHURNED = 20_000  # items at most whose vectors are replaced ten times over
 
 
@@ -28,7 +29,7 @@ def full_run(
     some = min(items, CHURNED)
     benchmarks: dict[str, Callable[[], list[Figure]]] = {
         "capture": partial(capture, settings, rows=10_000, clients=16, seconds=5, runs=runs),
-        "bulk": partial(bulk, settings, rows=items, runs=runs),
+        "bulk": partial(bulk, settings, rows=LOADED * items, runs=runs),
         "freshness": partial(freshness, settings, samples=40, runs=runs),
         "encoder": partial(encoder, settings, rows=2000, runs=runs),
         "backfill": partial(backfill, settings, rows=rows, runs=runs),
