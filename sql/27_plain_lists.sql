@@ -3,7 +3,7 @@
 create or replace function dynrec._plain_list(signature text, query text, condition text, left_out text, path text) returns text
 language sql immutable
 set search_path from current
-as $$
+as $function$
   select format($template$
 create or replace function dynrec_data.%s
 returns table (item_id text, rank int, score double precision, source text, model_version int)
@@ -14,7 +14,7 @@ set hnsw.ef_search = {least_probe}
 set plan_cache_mode = 'force_generic_plan'
 set enable_seqscan = off
 set enable_sort = off
-as $body$
+as $$
 declare
   query vector := %s;
 begin
@@ -39,9 +39,9 @@ begin
     select c.item_id, (row_number() over ())::int, c.score, %L, {model} from nearest c
     where (select count(*) from nearest) = n;
 end
-$body$;
-$template$, signature, query, left_out, condition, path)
 $$;
+$template$, signature, query, left_out, condition, path)
+$function$;
 comment on function dynrec._plain_list(text, text, text, text, text) is
   'Internal. Template: n items nearest to a query (an expression for it) for which a condition holds (left_out: an expression for how many may be left out by it); '
   'or none where the query is null or the index does not give as many: then the long way is taken.';
