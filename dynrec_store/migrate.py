@@ -31,7 +31,7 @@ from dynrec_store.schema import CONTEXT_OPTIONS, DATA_SCHEMA
 # Then the migration lets go of everything, rather than make an application wait behind it. Less than deadlock_timeout,
 # a second, so that it is the one to give up.
 LOCK_TIMEOUT = "800ms"
-ATTEMPTS = 6  # to get all locks; in between, after 0.5, 1, 2, 4 and 5 seconds, the application goes on
+ATTEMPTS = 10  # to get all locks; in between, after 0.5, 1, 2, 4 and then each 5 seconds, the application goes on
 
 # Locks that a migration takes, counted in pg_locks: some hundred, and for each recommender; many where policies, rights
 # and all of its functions are new to it.
