@@ -18,7 +18,7 @@ from workers.bench.promotion import promotion
 from workers.bench.reads import reads
 from workers.bench.recommend import recommend
 
-LOADED = 10  # times as many rows in a bulk load as items that are read from: a shorter one is over before it can be told
+LOADED = 10  # times as many rows in a bulk load as items that are read from: a shorter one says little
 CHURNED = 20_000  # items at most whose vectors are replaced ten times over
 
 
