@@ -161,12 +161,12 @@ def test_the_plain_way_and_the_long_way_agree(shop: Shop) -> None:
             long = shop.recommend(user, k=3, exclude_seen=seen, filter="true")
             assert [item for item, _, _ in short] == [item for item, _, _ in long]
             assert [score for _, score, _ in short] == pytest.approx([score for _, score, _ in long])
-    short, long = (
+    near, filtered = (
         shop.execute(f"select item_id, score from dynrec.similar_items('shop', '5', 4, filter => {given})")
         for given in ("null", "'true'")
     )
-    assert [item for item, _ in short] == [item for item, _ in long]
-    assert [score for _, score in short] == pytest.approx([score for _, score in long])
+    assert [item for item, _ in near] == [item for item, _ in filtered]
+    assert [score for _, score in near] == pytest.approx([score for _, score in filtered])
 
 
 def test_as_of_is_what_was_answered(shop: Shop, answers: Answers) -> None:
