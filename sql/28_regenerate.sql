@@ -68,7 +68,8 @@ as $$
 begin
   return dynrec._user_publisher_begins() || string_agg(dynrec._render(
       case m.kind when 'content' then dynrec._content_user_publisher() else dynrec._learned_user_publisher() end || dynrec._user_storer(),
-      dynrec._model_names(r, m)), '' order by m.id) || dynrec._user_publisher_ends()
+      dynrec._model_names(r, m)), '' order by m.id)
+      || case when r.options ->> 'capture' = 'batch' then dynrec._fingerprint_keeper() else '' end || dynrec._user_publisher_ends()
     from dynrec_data.model_version m where m.recommender_id = r.id and dynrec._is_live(m);
 end
 $$;

@@ -87,39 +87,64 @@ $$;
 comment on function dynrec._batch_items(int) is
   'Internal. Queues the items that came, went or differ from what is stored of them, and those that are being worked on.';
 
+create or replace function dynrec._interaction_hash(item_id text, kind text, value double precision, occurred_at timestamptz) returns numeric
+language sql immutable parallel safe
+as $$ select hash_record_extended(row(item_id, kind, value, occurred_at), 0)::numeric $$;
+comment on function dynrec._interaction_hash(text, text, double precision, timestamptz) is
+  'Internal. What an interaction adds to the fingerprint of its user.';
+
+create or replace function dynrec._fingerprint_keeper() returns text
+language sql immutable
+as $template$ select $body$
+  -- who was made of what is in the source, not of what was captured of it before there were batches
+  compared as materialized (
+    select distinct u.user_id from used u where u.op <> 'insert'
+  ), source as materialized (
+    select i.user_id, count(*) as events, sum(dynrec._interaction_hash(i.item_id, i.kind, i.value, i.occurred_at)) as fingerprint
+    from dynrec_data.interactions_{id}(array(select c.user_id from compared c)) i group by i.user_id
+  ), noted as (
+    insert into dynrec_data.user_fingerprint as f (recommender_id, user_id, events, fingerprint)
+    select {id}, s.user_id, s.events, s.fingerprint from source s
+    on conflict on constraint user_fingerprint_pkey do update set events = excluded.events, fingerprint = excluded.fingerprint
+  ), unknown as (
+    delete from dynrec_data.user_fingerprint f using compared c
+    where f.recommender_id = {id} and f.user_id = c.user_id and not exists (select from source s where s.user_id = c.user_id)
+  ),
+$body$ $template$;
+comment on function dynrec._fingerprint_keeper() is
+  'Internal. Template, part of the publisher of users where batches keep up: the fingerprint of what is read, which the next batch compares with the source.';
+
 create or replace function dynrec._batch_users(recommender_id int) returns bigint
 language plpgsql
 set search_path from current
 as $$
 declare
-  queued bigint;
+  r dynrec_data.recommender;
+  differing text[];
 begin
-  perform pg_advisory_xact_lock(hashtext('dynrec.batch'), recommender_id);
-  -- no user is forgotten meanwhile, of whom a fingerprint would be left
-  perform pg_advisory_xact_lock_shared(hashtext('dynrec.popularity'), recommender_id);
+  select x.* into strict r from dynrec_data.recommender x where x.id = _batch_users.recommender_id;
   execute dynrec._render($query$
     with source as (
-      select i.user_id, count(*) as events, sum(hash_record_extended(row(i.item_id, i.kind, i.value, i.occurred_at), 0)::numeric) as fingerprint
+      select i.user_id, count(*) as events, sum(dynrec._interaction_hash(i.item_id, i.kind, i.value, i.occurred_at)) as fingerprint
       from dynrec_data.interactions_all_{id}() i group by i.user_id
-    ), known as (
-      select f.* from dynrec_data.user_fingerprint f where f.recommender_id = {id}
-    ), differing as materialized (
-      select coalesce(s.user_id, k.user_id) as user_id, s.events, s.fingerprint
-      from source s full join known k on k.user_id = s.user_id
-      where (s.events, s.fingerprint) is distinct from (k.events, k.fingerprint)
-    ), noted as (
-      insert into dynrec_data.user_fingerprint as f (recommender_id, user_id, events, fingerprint)
-      select {id}, d.user_id, d.events, d.fingerprint from differing d where d.events is not null
-      on conflict on constraint user_fingerprint_pkey do update set events = excluded.events, fingerprint = excluded.fingerprint
-    ), gone as (
-      delete from dynrec_data.user_fingerprint f using differing d where d.events is null and f.recommender_id = {id} and f.user_id = d.user_id
+    ), read as (
+      select f.user_id, f.events, f.fingerprint from dynrec_data.user_fingerprint f where f.recommender_id = {id}
+    ), compared as (
+      select coalesce(s.user_id, d.user_id) as user_id
+      from source s full join read d on d.user_id = s.user_id
+      where (s.events, s.fingerprint) is distinct from (d.events, d.fingerprint)
+      union
+      -- made of what was captured before there were batches
+      select u.user_id from dynrec_data.user_vector u where u.model_id in ({live_models}) and not exists (select from read d where d.user_id = u.user_id)
     )
-    insert into dynrec_data.change (recommender_id, kind, entity, op)
-    select {id}, 'user', d.user_id, 'refresh' from differing d
-    $query$, (select dynrec._names(r) from dynrec_data.recommender r where r.id = _batch_users.recommender_id));
-  get diagnostics queued = row_count;
-  return queued;
+    -- who waits is read afresh; who is leased may have been read already, whatever is known of it now
+    select array(
+      select c.user_id from compared c
+      except select w.entity from dynrec_data.change w where w.recommender_id = {id} and w.kind = 'user' and w.op <> 'insert'
+      union select l.entity from dynrec_data.lease l where l.recommender_id = {id} and l.kind = 'user')
+    $query$, dynrec._names(r)) into differing;
+  return dynrec._queue(r.id, 'user', differing, 0::smallint);
 end
 $$;
 comment on function dynrec._batch_users(int) is
-  'Internal. Queues the users whose interactions are not those that the batch before found: another number, or another sum of their hashes.';
+  'Internal. Queues the users whose interactions are not those that were read last: another number, or another sum of their hashes; and those who are being worked on.';

@@ -5,8 +5,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from dynrec_store import database
 from tests.conftest import Prepare
-from tests.drain import CountingEncoder, Session
+from tests.drain import CountingEncoder, Session, claim
 from tests.sql.shop import NOON, Event, Shop, create_shop
 
 BATCHES = {"capture": "batch", "batch_every": "1 hour"}
@@ -91,6 +92,57 @@ def test_only_the_user_who_differs_is_queued(batched: Shop, statement: bytes) ->
     assert differing(batched) == {("user", "bob")}
     batched.drain()
     batched.assert_right()
+
+
+def test_what_a_worker_read_between_batches_is_compared(batched: Shop) -> None:
+    batched.add_events([Event("dan", "9", NOON, "purchase")])
+    batched.execute("select dynrec.refresh('shop', user_ids => '{dan}')")
+    batched.drain()
+    batched.execute("delete from shop.events where user_id = 'dan'")
+    batch(batched)
+    assert batched.user_vectors(["dan"])["dan"] is None
+    assert differing(batched) == set()
+
+
+def test_what_a_worker_is_reading_is_queued_again(batched: Shop, database_url: str) -> None:
+    batched.add_events([Event("dan", "9", NOON, "purchase")])
+    batched.execute("select dynrec.refresh('shop', user_ids => '{dan}')")
+    token = claim(batched.connection, "shop", "user")
+    with database.connect(database_url) as worker:
+        worker.execute("begin")
+        worker.execute("select dynrec._publish_users(%s)", [token])
+        batched.execute("delete from shop.events where user_id = 'dan'")
+        batched.execute("select dynrec._batch_users(id) from dynrec_data.recommender")
+        worker.execute("commit")
+    assert batched.queued() == {("user", "dan")}
+    batched.drain()
+    assert batched.user_vectors(["dan"])["dan"] is None
+
+
+def test_who_waits_is_not_queued_again(batched: Shop) -> None:
+    batched.add_events([Event("dan", "9", NOON, "purchase")])
+    differing(batched)
+    differing(batched)
+    assert batched.value("select count(*) from dynrec_data.change where kind = 'user'") == 1
+
+
+def test_the_backfill_stands_for_the_first_batch(connection: Session) -> None:
+    shop = create_shop(connection, products=12, options=BATCHES)
+    shop.add_events([Event("ann", "1", NOON, "view")])
+    shop.drain()
+    assert differing(shop) == set()
+
+
+def test_a_vector_of_nobody_knows_what_goes(batched: Shop) -> None:
+    """One that was made of captured interactions has no fingerprint."""
+    alter(batched, "incremental")
+    batched.add_events([Event("dan", "9", NOON, "purchase")])
+    batched.drain()
+    alter(batched, "batch")
+    batched.execute("delete from shop.events where user_id = 'dan'")
+    batched.drain()
+    assert batched.user_vectors(["dan"])["dan"] is None
+    assert differing(batched) == set()
 
 
 def test_popularity_is_that_of_the_source(batched: Shop) -> None:
