@@ -15,7 +15,9 @@ as $$
     'learned_dimension', c ->> 'learned',
     'heads', jsonb_array_length(c -> 'heads'),
     'decays', dynrec._numbers((select jsonb_agg(h -> 'decay' order by n) from jsonb_array_elements(c -> 'heads') with ordinality as x (h, n))),
-    'sizes', (select quote_literal(array_agg(case when n < jsonb_array_length(c -> 'heads') then c ->> 'learned' else c ->> 'content' end order by n)) || '::int[]'
+    -- where the heads of content begin, which share what an item adds to them
+    'content_slot', h.learned + 1,
+    'sizes', (select quote_literal(array_agg(case when n <= h.learned then c ->> 'learned' else c ->> 'content' end order by n)) || '::int[]'
       from generate_series(1, jsonb_array_length(c -> 'heads')) n),
     'gates', dynrec._numbers(c -> 'gates'),
     'bias_weight', dynrec._numbers(c -> 'bias_weight'),
@@ -37,7 +39,9 @@ as $$
     'reaches', dynrec._numbers(coalesce((select jsonb_agg(t -> 'reach' order by n) from jsonb_array_elements(c -> 'transitions') with ordinality as x (t, n)), '[]')),
     'transition_weights', dynrec._numbers(coalesce((select jsonb_agg(t -> 'weights' order by n) from jsonb_array_elements(c -> 'transitions') with ordinality as x (t, n)), '[]')),
     'candidates', c ->> 'candidates')
-  from (select m.config) x (c)
+  from (select m.config) x (c),
+    -- models of before have one head of content
+    lateral (select jsonb_array_length(c -> 'heads') - coalesce((c ->> 'content_heads')::int, 1) as learned) h
 $$;
 comment on function dynrec._learned_names(dynrec_data.model_version) is
   'Internal. What the templates of a learned model name beside the names of its recommender: the numbers of its config, as literals.';
@@ -77,7 +81,7 @@ as $$
       else dynrec_data.contexts_known_m{model}(i.item_id, known_at) end as contexts
     from (select distinct e.item_id from event e) i
   ), head as (
-    select h.slot, sum(dynrec._scale(w.contexts[h.slot], w.weights[h.slot])) as total, sum(w.masses[h.slot]) as mass
+    select h.slot, sum(dynrec._scale(w.contexts[least(h.slot, {content_slot})], w.weights[h.slot])) as total, sum(w.masses[h.slot]) as mass
     from (
       select i.contexts, array_agg(w.weight order by w.slot) as weights, array_agg(w.mass order by w.slot) as masses
       from item i join (
@@ -96,9 +100,11 @@ language sql immutable
 set search_path from current
 as $$
   select coalesce((
-      select sum(dynrec._scale(sums[h], gate.by_head[h][context] / sqrt(weights[h]))) from generate_series(1, {heads} - 1) h where weights[h] > 1e-12
+      select sum(dynrec._scale(sums[h], gate.by_head[h][context] / sqrt(weights[h]))) from generate_series(1, {content_slot} - 1) h where weights[h] > 1e-12
     ), dynrec._zero({learned_dimension}))
-    || coalesce(dynrec._scale(sums[{heads}], gate.by_head[{heads}][context] / nullif(vector_norm(sums[{heads}]), 0)), dynrec._zero(({sizes})[{heads}]))
+    || coalesce((
+      select sum(dynrec._scale(sums[h], gate.by_head[h][context] / vector_norm(sums[h]))) from generate_series({content_slot}, {heads}) h where vector_norm(sums[h]) > 0
+    ), dynrec._zero(({sizes})[{heads}]))
     || array[({bias_weight})[context]]::vector
   from (select {gates} as by_head) gate
 $$;

@@ -37,7 +37,7 @@ as $template$ select $body$
       unnest({decays}) with ordinality as h (decay, slot)
     group by e.user_id, h.slot, e.item_id
   ), moved_{model} as materialized (
-    select m.user_id, m.slot, sum(dynrec._scale(v.contexts[m.slot], m.weight)) as total, sum(m.mass) as mass
+    select m.user_id, m.slot, sum(dynrec._scale(v.contexts[least(m.slot, {content_slot})], m.weight)) as total, sum(m.mass) as mass
     from met_{model} m join dynrec_data.item_vector_{model} v on v.item_id = m.item_id
     group by m.user_id, m.slot
   ), made_{model} as materialized (

@@ -99,6 +99,7 @@ begin
     ('dimension', (config ->> 'learned')::int + (config ->> 'content')::int + 1 = dimension and dimension between 3 and 2000),
     ('heads', jsonb_array_length(config -> 'heads') between 2 and 10
       and not exists (select from jsonb_array_elements(config -> 'heads') h where not (h ->> 'decay')::double precision between 0.001 and 1)),
+    ('content_heads', coalesce((config ->> 'content_heads')::int, 1) between 1 and jsonb_array_length(config -> 'heads') - 1),
     ('gates', jsonb_array_length(config -> 'gates') = jsonb_array_length(config -> 'heads')
       and not exists (select from jsonb_array_elements(config -> 'gates') g where jsonb_array_length(g) <> 25)),
     ('mixture', jsonb_array_length(config -> 'mixture') = 5 and not exists (select from jsonb_array_elements(config -> 'mixture') x where jsonb_array_length(x) <> 25)),

@@ -98,7 +98,7 @@ as $body$
       'slots', $$(select h.slot, e.times * dynrec_data.event_weight_m{model}(e.kind, e.value) as weight from generate_series(1, {heads}) as h (slot))$$,
       'fade', $$dynrec._power(({decays})[s.slot], e.last_turn - e.turn)$$,
       'fade_on', $$dynrec._power(({decays})[p.slot], c.turn - p.turn)$$,
-      'vector', 'v.contexts[p.slot]',
+      'vector', 'v.contexts[least(p.slot, {content_slot})]',
       'query', $$dynrec_data.asked_m{model}(array_agg(h.total order by h.slot), array_agg(h.mass order by h.slot),
         dynrec_data.context_m{model}(dynrec._age(c.moment, c.latest), c.events::bigint))$$) end)
 $body$;

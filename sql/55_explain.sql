@@ -31,13 +31,13 @@ as $template$ select $query$
     ), asked as materialized (
       select dynrec_data.context_m{model}(dynrec._age(coalesce($3, dynrec._now()), max(e.occurred_at)), count(*)) as context from event e
     ), total as materialized (
-      select h.slot, sum(abs(e.weight) * dynrec._power(h.decay, e.later)) as mass, vector_norm(sum(dynrec._scale(e.contexts[h.slot], e.weight * dynrec._power(h.decay, e.later)))) as length
+      select h.slot, sum(abs(e.weight) * dynrec._power(h.decay, e.later)) as mass, vector_norm(sum(dynrec._scale(e.contexts[least(h.slot, {content_slot})], e.weight * dynrec._power(h.decay, e.later)))) as length
       from event e, unnest({decays}) with ordinality as h (decay, slot) where e.contexts is not null group by h.slot
     ), share as (
       select e.item_id, e.kind, e.occurred_at, e.weight, h.slot,
         e.weight * dynrec._power(h.decay, e.later) * ({gates})[h.slot][a.context]
-          / nullif(case when h.slot = {heads} then t.length else sqrt(t.mass) end, 0) as factor,
-        -(e.contexts[h.slot] <#> case when h.slot = {heads} then subvector($2, {learned_dimension} + 1, ({sizes})[{heads}]) else subvector($2, 1, {learned_dimension}) end) as product
+          / nullif(case when h.slot >= {content_slot} then t.length else sqrt(t.mass) end, 0) as factor,
+        -(e.contexts[least(h.slot, {content_slot})] <#> case when h.slot >= {content_slot} then subvector($2, {learned_dimension} + 1, ({sizes})[{heads}]) else subvector($2, 1, {learned_dimension}) end) as product
       from event e cross join asked a cross join unnest({decays}) with ordinality as h (decay, slot) join total t using (slot) where e.contexts is not null
     ), step as (
       -- what its transitions to the item add
@@ -48,7 +48,7 @@ as $template$ select $query$
       from event e cross join asked a join unnest({paces}, {reaches}) with ordinality as p (decay, reach, pace) on e.later < p.reach
     ), met as (
       select s.item_id, (array_agg(s.kind order by s.occurred_at desc))[1] as kind, max(s.occurred_at) as occurred_at,
-        sum(s.weight) filter (where s.slot = 1) as weight, max(s.product) filter (where s.slot = {heads}) as similarity,
+        sum(s.weight) filter (where s.slot = 1) as weight, max(s.product) filter (where s.slot = {content_slot}) as similarity,
         sum(s.factor * s.product) + coalesce((select sum(step.contribution) from step where step.item_id = s.item_id), 0) as contribution
       from share s group by s.item_id
     )

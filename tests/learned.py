@@ -17,7 +17,8 @@ Vector = npt.NDArray[np.float64]
 
 LEARNED, CONTENT = 4, 3
 DIMENSION = LEARNED + CONTENT + 1
-DECAYS = (1.0, 0.9, 0.6, 0.93)  # of the heads; the last is the content head
+DECAYS = (1.0, 0.9, 0.6, 0.93, 0.4)  # of the heads
+LEARNED_HEADS = 3  # the others are of content
 GAP_EDGES = (3600.0, 86400.0, 604800.0, 2592000.0)
 COUNT_EDGES = (1.0, 3.0, 10.0, 50.0)
 HALF_LIVES = (21600.0, 86400.0, 604800.0, 2592000.0, 3153600000.0)
@@ -42,6 +43,7 @@ def make_config(seed: int = 0, **changes: Any) -> dict[str, Any]:
         "content": CONTENT,
         "dimension": DIMENSION,
         "heads": [{"name": f"head {n}", "decay": decay} for n, decay in enumerate(DECAYS)],
+        "content_heads": len(DECAYS) - LEARNED_HEADS,
         "kind_weights": {"purchase": 1.5, "view": 0.5, "*": 0.7},
         "value": {"mean": 1.0, "scale": 2.0, "slope": 0.3},
         "gap_edges": list(GAP_EDGES),
@@ -85,7 +87,7 @@ def transitions(items: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def towers(item_id: str, content: npt.NDArray[np.floating]) -> tuple[Vector, list[Vector]]:
-    """Embedding and contexts of an item: any function of its key and its content vector will do."""
+    """Embedding and contexts of an item, heads of content sharing one: any function of key and content vector will do."""
     digest = hashlib.sha256(item_id.encode() + content.astype(np.float32).tobytes()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
     embedding, *contexts = (rng.normal(size=n) for n in (DIMENSION, LEARNED, LEARNED, LEARNED, CONTENT))
@@ -143,7 +145,7 @@ def _publish(connection: Session, token: str, model: int) -> None:
         content = from_text(text)
         if content is None:
             embeddings.append(None)
-            contexts += ["[0]"] * len(DECAYS)
+            contexts += ["[0]"] * (LEARNED_HEADS + 1)
         else:
             embedding, of_heads = towers(item_id, content)
             embeddings.append(as_text(embedding.astype(np.float32)))
@@ -180,18 +182,19 @@ class Oracle:
             return None
         times = sorted({event.at for event in events}, reverse=True)
         context = self.context(user, now)
-        parts = []
-        for head, decay in enumerate(DECAYS):
-            total, mass = np.zeros(CONTENT if head == len(DECAYS) - 1 else LEARNED), 0.0
+        parts: tuple[list[Vector], list[Vector]] = ([], [])  # learned, of content
+        for head, decay in enumerate(given["decay"] for given in self._config["heads"]):
+            of_content = head >= LEARNED_HEADS
+            total, mass = np.zeros(CONTENT if of_content else LEARNED), 0.0
             for event in events:
                 if event.item in self._items:
                     weight = self._weight(event) * decay ** times.index(event.at)
-                    total = total + weight * self._items[event.item][1][head]
+                    total = total + weight * self._items[event.item][1][min(head, LEARNED_HEADS)]
                     mass += abs(weight)
             gate = self._config["gates"][head][context]
-            length = np.linalg.norm(total) if head == len(DECAYS) - 1 else math.sqrt(mass)
-            parts.append(gate * total / length if length > 0 else total)
-        return np.concatenate([np.sum(parts[:-1], axis=0), parts[-1], [self._config["bias_weight"][context]]])
+            length = np.linalg.norm(total) if of_content else math.sqrt(mass)
+            parts[of_content].append(gate * total / length if length > 0 else total)
+        return np.concatenate([*(np.sum(part, axis=0) for part in parts), [self._config["bias_weight"][context]]])
 
     def scores(self, user: str, now: datetime) -> dict[str, float]:
         """The score of every item for a user."""

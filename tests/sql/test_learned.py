@@ -111,6 +111,17 @@ def test_late(shop: Shop, answers: Answers) -> None:
     answers.check()
 
 
+def test_a_model_of_before_has_one_head_of_content(shop: Shop) -> None:
+    shop.add_events(events(0, 30))
+    shop.drain()
+    config = make_config()
+    config |= {"heads": config["heads"][:-1], "gates": config["gates"][:-1]}
+    del config["content_heads"]
+    answers = Answers(shop, config, stage(shop.connection, config))
+    answers.drain()
+    answers.check()
+
+
 def test_taken_back(shop: Shop, answers: Answers) -> None:
     shop.execute("delete from shop.events where user_id = 'u2' and kind = 'view'")
     answers.check()

@@ -47,7 +47,7 @@ class Model:
 
     def ranking(self) -> Ranking:
         """Return the ranking."""
-        ranking = Ranking(len(self.settings.decays), len(self.paces))
+        ranking = Ranking(len(self.settings.head_decays), len(self.paces))
         # over those of the start, where all is as if a weight that came later did not exist
         ranking.load_state_dict({**ranking.state_dict(), **self.ranking_tensors})
         return ranking
@@ -79,7 +79,9 @@ def from_artefacts(artefacts: dict[str, bytes]) -> Model:
     description = json.loads(artefacts[DESCRIPTION])
     shape = description["shape"]
     settings = description["settings"]
-    decays = {name: tuple(settings[name]) for name in ("decays", "transition_decays")}
+    if "content_decay" in settings:  # of a model of before, which has one content head
+        settings["content_decays"] = [settings.pop("content_decay")]
+    decays = {name: tuple(settings[name]) for name in ("decays", "content_decays", "transition_decays")}
     return Model(
         tensors=load(artefacts[TOWERS]),
         ranking_tensors=load(artefacts[RANKING]),

@@ -46,8 +46,9 @@ def _batch(towers: Towers, arrays: Arrays, examples: Examples, rates: Floats) ->
         _add_own(chosen, last)
     item, padding = _padded(chosen)
     at = np.arange(len(examples))[:, None]
-    gate = towers.users.gates()[:, history.context].T  # (B, H + 2)
-    tables = [items.item] * (len(heads) - 1) + [items.content]
+    gate = towers.users.gates()[:, history.context].T  # (B, H + C + 1)
+    learned_heads = len(towers.users.turning)
+    tables = [items.item] * learned_heads + [items.content] * (len(heads) - learned_heads)
     products = [torch.einsum("bd,bkd->bk", head, table[item]) for head, table in zip(heads, tables, strict=True)]
     products = [*products, items.bias[torch.from_numpy(item)]]
     row, column = _targets(examples, item, padding)

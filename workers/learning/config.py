@@ -11,7 +11,8 @@ from workers.learning.settings import Settings
 from workers.learning.towers import UserTower
 from workers.learning.transitions import reach_of
 
-HEAD_NAMES = ("long", "middle", "short")
+LEARNED_NAMES = ("long", "middle", "short")
+CONTENT_NAMES = ("content", "recent_content")
 
 
 @torch.no_grad()
@@ -19,19 +20,17 @@ def config_of(
     users: UserTower, ranking: Ranking, settings: Settings, values: ValueScale, kinds: tuple[str, ...]
 ) -> dict[str, Any]:
     """Return the serving form of a model; its tables have a number for each context, gap bucket * 5 + count bucket."""
-    gates = users.gates() * ranking.gate().exp()  # (H + 2, X)
+    gates = users.gates() * ranking.gate().exp()  # (H + C + 1, X)
     weights = users.kind_weight.tolist()
     return {
         "learned": settings.learned,
         "content": settings.content,
         "dimension": settings.learned + settings.content + 1,
         "heads": [
-            *(
-                {"name": name, "decay": decay}
-                for name, decay in zip(head_names(settings), settings.decays, strict=True)
-            ),
-            {"name": "content", "decay": settings.content_decay},
+            {"name": name, "decay": decay}
+            for name, decay in zip(head_names(settings), settings.head_decays, strict=True)
         ],
+        "content_heads": len(settings.content_decays),  # the last of them
         "kind_weights": {"*": 1.0, **dict(zip(kinds, weights, strict=True))},
         "value": {"mean": values.mean, "scale": values.scale, "slope": float(users.value_slope)},
         "gap_edges": list(GAP_EDGES),
@@ -54,7 +53,12 @@ def config_of(
 
 
 def head_names(settings: Settings) -> tuple[str, ...]:
-    """Return a name for each learned head, from the slowest."""
-    if len(settings.decays) == len(HEAD_NAMES):
-        return HEAD_NAMES
-    return tuple(f"head_{number}" for number in range(1, len(settings.decays) + 1))
+    """Return a name for each head, the learned ones and then those of content, each from the slowest."""
+    return (
+        *_first(LEARNED_NAMES, "head", len(settings.decays)),
+        *_first(CONTENT_NAMES, "content", len(settings.content_decays)),
+    )
+
+
+def _first(names: tuple[str, ...], stem: str, count: int) -> tuple[str, ...]:
+    return names[:count] if count <= len(names) else tuple(f"{stem}_{number}" for number in range(1, count + 1))

@@ -38,7 +38,7 @@ def fit(
     settings = settings or (previous.settings if previous else Settings())
     since = previous.trained_until if previous else -np.inf
     period = split(data, settings, since)
-    ranking = previous.ranking() if previous else Ranking(len(settings.decays), len(settings.transition_decays))
+    ranking = previous.ranking() if previous else Ranking(len(settings.head_decays), len(settings.transition_decays))
     epochs, horizon, explored = 0, 0.0, Exploration()
     metrics: dict[str, Any] = {}
     if period is not None:

@@ -1,13 +1,13 @@
 """The score of candidates: gated inner products, momentary popularity, cold items and repeats, with learned weights.
 
-score = sum_h gate_h[x] <n_h, v> + gate_content[x] <n_c, p> + bias_weight[x] b
+score = sum_h gate_h[x] <n_h, v> + sum_c gate_c[x] <n_c, p> + bias_weight[x] b
         + sum_p transition_p[x] * f_p                      what follows the last interactions, at each pace
         + popularity_weight[x] * ln(sum_k mixture_k[x] r_k) + sum_k power_k[x] ln r_k
                                                    or, for an item nobody has met, cold[x]
         + repeat_base[x] + repeat_count ln(1 + m) + repeat_recency ln(1 + days)   for an item that the user met
 
 Everything but the inner products is fitted here, on what came after the period that the towers had learned from.
-Shapes: B examples, K candidates, H learned heads, P paces, X contexts.
+Shapes: B examples, K candidates, H heads (learned and content), P paces, X contexts.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Candidates:
     """What is known of K candidates for each of B calls."""
 
     context: Tensor  # (B,)
-    products: Tensor  # (B, K, H + 2): inner products with heads, content and bias, gated as trained
+    products: Tensor  # (B, K, H + 1): inner products with heads and bias, gated as trained
     following: Tensor  # (B, K, P): how much it follows the last interactions
     rates: Tensor  # (B, K, half-lives): relative popularity
     cold: Tensor  # (B, K): whether nobody has met it
@@ -65,7 +65,7 @@ class Ranking(nn.Module):
 
     def __init__(self, heads: int, paces: int) -> None:
         super().__init__()
-        self.gate = ByContext([0.0] * (heads + 2))  # logarithms of factors on the gates of the towers
+        self.gate = ByContext([0.0] * (heads + 1))  # logarithms of factors on the gates of the towers
         self.transition = ByContext([0.0] * paces)  # logarithms
         self.popularity = ByContext([0.3])
         self.mixture = ByContext([0.0] * len(HALF_LIVES))  # before softmax
@@ -78,7 +78,7 @@ class Ranking(nn.Module):
     def forward(self, candidates: Candidates) -> Tensor:
         """Return scores (B, K)."""
         x = candidates.context
-        gate = self.gate().exp()[:, x].T  # (B, H + 2)
+        gate = self.gate().exp()[:, x].T  # (B, H + 1)
         score = torch.einsum("bkh,bh->bk", candidates.products, gate)
         score = score + torch.einsum("bkp,bp->bk", candidates.following, self.transition().exp()[:, x].T)
         mixture = self.mixture().softmax(dim=0)[:, x].T  # (B, half-lives)

@@ -1,7 +1,7 @@
 """The two towers: items to vectors, and histories of interactions to queries that meet them in an inner product.
 
-Shapes: B examples, N items, M interactions in the histories of a batch, H learned heads, d learned, p content,
-X contexts.
+Shapes: B examples, N items, M interactions in the histories of a batch, H learned heads, C content heads, d learned,
+p content, X contexts.
 """
 
 from dataclasses import dataclass
@@ -119,8 +119,8 @@ class HistoryBatch:
 class UserState:
     """All that is kept of a user: weighted sums of contexts, sums of weights, head by head, and the last time."""
 
-    sums: tuple[Tensor, ...]  # H times (d,), then (p,)
-    weights: Tensor  # (H + 1,)
+    sums: tuple[Tensor, ...]  # H times (d,), then C times (p,)
+    weights: Tensor  # (H + C,)
     last_at: float = float("-inf")
     count: int = 0
 
@@ -129,24 +129,24 @@ class UserTower(nn.Module):
     """Heads that each forget at a pace of their own.
 
     For head h: S_h = sum of w * decay_h^lag * context, W_h = sum of |w| * decay_h^lag over the history;
-    n_h = S_h / sqrt(W_h), for the content head S / |S|; the query is the sum of gate_h[x] * n_h.
+    n_h = S_h / sqrt(W_h), for a content head S_h / |S_h|; the query is the sum of gate_h[x] * n_h.
     """
 
-    decays: Tensor  # (H + 1,)
+    decays: Tensor  # (H + C,)
 
     def __init__(self, shape: Shape, settings: Settings) -> None:
         super().__init__()
-        self.register_buffer("decays", torch.tensor([*settings.decays, settings.content_decay]))
+        self.register_buffer("decays", torch.tensor(settings.head_decays))
         heads, d, self.content = len(settings.decays), settings.learned, settings.content
         self.turning = nn.Parameter(torch.zeros(heads, d, d))  # T_h: a head sees contexts through I + T_h
-        self.gate_base = nn.Parameter(torch.ones(heads + 2))  # heads, content, bias
-        self.gate_context = nn.Parameter(torch.zeros(heads + 2, CONTEXTS))
+        self.gate_base = nn.Parameter(torch.ones(len(self.decays) + 1))  # heads, bias
+        self.gate_context = nn.Parameter(torch.zeros(len(self.decays) + 1, CONTEXTS))
         self.kind_weight = nn.Parameter(torch.ones(shape.kinds))
         self.value_slope = nn.Parameter(torch.zeros(()))
         self.dropout = nn.Dropout(settings.dropout)
 
     def gates(self) -> Tensor:
-        """Return the gates (H + 2, X) of the heads, of content and of bias."""
+        """Return the gates (H + C + 1, X) of the heads and of bias."""
         return self.gate_base[:, None] + self.gate_context
 
     def interaction_weights(self, kind: Tensor, value: Tensor) -> Tensor:
@@ -155,11 +155,11 @@ class UserTower(nn.Module):
         return self.kind_weight[kind] * factor
 
     def head_contexts(self, items: ItemVectors) -> list[Tensor]:
-        """Return what items add to each head: H times (N, d), then (N, p)."""
+        """Return what items add to heads: H times (N, d), then (N, p), which is the same for each content head."""
         return [*(items.context + items.context @ turn for turn in self.turning), items.content]
 
     def full_pass(self, items: ItemVectors, batch: HistoryBatch) -> list[Tensor]:
-        """Return each head's normalised sum for B users: H times (B, d), then (B, p)."""
+        """Return each head's normalised sum for B users: H times (B, d), then C times (B, p)."""
         weight = self.interaction_weights(batch.kind, batch.value) * batch.scale  # (M,)
         sums, totals = [], []
         for head, decay in enumerate(self.decays):
@@ -167,20 +167,22 @@ class UserTower(nn.Module):
             table = items.context if head < len(self.turning) else items.content
             sums.append(_bags(table, batch, decayed))
             totals.append(decayed.new_zeros(len(batch.first)).index_add(0, batch.row, decayed.abs()))
-        learned = [total + total @ turn for total, turn in zip(sums[:-1], self.turning, strict=True)]
-        return normalised([*learned, sums[-1]], totals)
+        heads = len(self.turning)
+        learned = [total + total @ turn for total, turn in zip(sums[:heads], self.turning, strict=True)]
+        return normalised(learned, totals, sums[heads:])
 
     def queries(self, heads: list[Tensor], context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the parts of the queries that meet item (B, d), content (B, p) and bias (B,)."""
-        gate = self.gates()[:, context]  # (H + 2, B)
-        learned = torch.stack([g[:, None] * head for g, head in zip(gate, heads[:-1], strict=False)]).sum(dim=0)
-        return self.dropout(learned), gate[-2][:, None] * heads[-1], gate[-1]
+        gate = self.gates()[:, context]  # (H + C + 1, B)
+        gated = [g[:, None] * head for g, head in zip(gate, heads, strict=False)]
+        learned, content = gated[: len(self.turning)], gated[len(self.turning) :]
+        return self.dropout(torch.stack(learned).sum(dim=0)), torch.stack(content).sum(dim=0), gate[-1]
 
     def fresh(self) -> UserState:
         """Return the state of a user without interactions."""
         heads, d, _ = self.turning.shape
-        sums = [*torch.zeros(heads, d), torch.zeros(self.content)]
-        return UserState(tuple(sums), torch.zeros(heads + 1))
+        sums = [*torch.zeros(heads, d), *torch.zeros(len(self.decays) - heads, self.content)]
+        return UserState(tuple(sums), torch.zeros(len(self.decays)))
 
     def update(self, state: UserState, contexts: list[Tensor], weight: float, moment: float) -> UserState:
         """Return the state after an interaction at `moment`, not before the last, with an item of these contexts.
@@ -189,14 +191,15 @@ class UserTower(nn.Module):
         are those of head_contexts(), one row each.
         """
         fade = self.decays if moment > state.last_at else torch.ones_like(self.decays)
-        sums = tuple(f * s + weight * c for f, s, c in zip(fade, state.sums, contexts, strict=True))
+        added = contexts + contexts[-1:] * (len(state.sums) - len(contexts))
+        sums = tuple(f * s + weight * c for f, s, c in zip(fade, state.sums, added, strict=True))
         return UserState(sums, fade * state.weights + abs(weight), moment, state.count + 1)
 
 
-def normalised(sums: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
-    """Divide the learned heads' sums by the root of their weights and the content head's by its length."""
-    learned = [s / w.clamp(min=1e-12).sqrt()[..., None] for s, w in zip(sums[:-1], weights, strict=False)]
-    return [*learned, functional.normalize(sums[-1], dim=-1)]
+def normalised(learned: list[Tensor], weights: list[Tensor], content: list[Tensor]) -> list[Tensor]:
+    """Divide the sums of learned heads by the root of their weights and those of content heads by their lengths."""
+    by_weight = [s / w.clamp(min=1e-12).sqrt()[..., None] for s, w in zip(learned, weights, strict=False)]
+    return [*by_weight, *(functional.normalize(s, dim=-1) for s in content)]
 
 
 def _bags(table: Tensor, batch: HistoryBatch, weight: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def gather_sorts(towers: Towers, known: Arrays, examples: Sequence[Examples]) ->
 
 def fitted_ranking(settings: Settings, sorts: Sequence[Sort]) -> Ranking:
     """Return a ranking fitted to the sorts."""
-    ranking = Ranking(len(settings.decays), len(settings.transition_decays))
+    ranking = Ranking(len(settings.head_decays), len(settings.transition_decays))
     fit_ranking(ranking, together([candidates for sort in sorts for candidates, _ in sort.batches]))
     return ranking
 

@@ -62,14 +62,14 @@ def lists(right: int, asked: int, *, reached: bool = True) -> list[Sort]:
 def shares(right: int, asked: int) -> float:
     """Return the share of the lists that have a place."""
     sorts = lists(right, asked)
-    found = exploration(Ranking(1, 1), sorts)
+    found = exploration(Ranking(2, 1), sorts)
     assert found.share == 0.1
     assert found.gap is not None
     return sum(gap <= found.gap for gap in gaps(sorts)) / LISTS
 
 
 def gaps(sorts: list[Sort]) -> list[float]:
-    ranking = Ranking(1, 1)
+    ranking = Ranking(2, 1)
     with torch.no_grad():
         scores = torch.cat([ranking(candidates) for candidates, _ in sorts[0].batches])
     return (scores.topk(10, dim=1).values[:, -1] - scores[:, MET]).tolist()
@@ -81,8 +81,8 @@ def test_the_more_often_unmet_items_are_right_the_more_lists_have_one(right: int
 
 
 def test_nothing_is_held_where_nobody_met_what_was_unmet() -> None:
-    assert exploration(Ranking(1, 1), lists(0, 0)).share == 0
+    assert exploration(Ranking(2, 1), lists(0, 0)).share == 0
 
 
 def test_nothing_is_held_where_no_unmet_item_is_a_candidate() -> None:
-    assert exploration(Ranking(1, 1), lists(0, 100, reached=False)).share == 0
+    assert exploration(Ranking(2, 1), lists(0, 100, reached=False)).share == 0

@@ -43,7 +43,7 @@ def _but_tensors(model: Model) -> Model:
 
 def test_the_config_has_a_number_for_each_context(model: Model) -> None:
     config = model.config
-    assert [head["name"] for head in config["heads"]] == ["long", "middle", "short", "content"]
+    assert [head["name"] for head in config["heads"]] == ["long", "middle", "short", "content", "recent_content"]
     tables = [*config["gates"], config["bias_weight"], config["popularity_weight"], *config["mixture"], config["cold"]]
     assert all(len(table) == CONTEXTS for table in tables)
     np.testing.assert_allclose(np.sum(config["mixture"], axis=0), 1, rtol=1e-5)
