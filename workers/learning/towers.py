@@ -139,7 +139,9 @@ class UserTower(nn.Module):
         self.register_buffer("decays", torch.tensor(settings.head_decays))
         heads, d, self.content = len(settings.decays), settings.learned, settings.content
         self.turning = nn.Parameter(torch.zeros(heads, d, d))  # T_h: a head sees contexts through I + T_h
-        self.gate_base = nn.Parameter(torch.ones(len(self.decays) + 1))  # heads, bias
+        gates = torch.ones(len(self.decays) + 1)  # heads, bias
+        gates[heads + 1 : -1] = 0  # of content a slow head at the start, and faster ones where they turn out to help
+        self.gate_base = nn.Parameter(gates)
         self.gate_context = nn.Parameter(torch.zeros(len(self.decays) + 1, CONTEXTS))
         self.kind_weight = nn.Parameter(torch.ones(shape.kinds))
         self.value_slope = nn.Parameter(torch.zeros(()))
