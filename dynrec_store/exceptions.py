@@ -12,7 +12,8 @@ DynrecError
     ├── PermissionDeniedError   the role lacks a right
     ├── InvalidArgumentError    an argument was refused; the message names its value
     │   └── UnknownNameError    no recommender, item, table or column of that name
-    └── BusyError               a lock or serialisation conflict; trying again can help
+    ├── BusyError               a lock or serialisation conflict; trying again can help
+    └── UnreadableSlotError     what the replication slot holds cannot be decoded
 """
 
 from collections.abc import Iterable
@@ -84,3 +85,7 @@ class UnknownNameError(InvalidArgumentError):
 
 class BusyError(DatabaseError):
     """A lock was not to be had in time, or transactions collided: trying again can help."""
+
+
+class UnreadableSlotError(DatabaseError):
+    """The server cannot decode what its replication slot holds, such as where its log has gaps."""

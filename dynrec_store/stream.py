@@ -4,11 +4,13 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import LiteralString, cast
 
-from psycopg import ClientCursor, Rollback
+import psycopg
+from psycopg import ClientCursor, Cursor, Rollback
 from psycopg.rows import scalar_row
 from psycopg.types.json import Jsonb
 
-from dynrec_store.database import translated_errors
+from dynrec_store.database import translated, translated_errors
+from dynrec_store.exceptions import BusyError, ConnectionFailedError, UnreadableSlotError
 from dynrec_store.pgoutput import RowChange, changes
 from dynrec_store.queue import Connection
 
@@ -49,6 +51,11 @@ def say_it_stands(connection: Connection) -> None:
     _scalar(connection, "select dynrec._stream_stands()")
 
 
+def give_up_slot(connection: Connection) -> None:
+    """Drop the slot; the next one is followed by a scan of everything."""
+    _scalar(connection, "select dynrec._drop_stream_slot()")
+
+
 def lag(connection: Connection) -> int | None:
     """Bytes of WAL that the slot holds back; None without a slot."""
     return cast("int | None", _scalar(connection, "select dynrec._stream_lag()"))
@@ -57,7 +64,8 @@ def lag(connection: Connection) -> int | None:
 def advance(connection: Connection, most: int) -> int | None:
     """Queue what about `most` of the messages that wait say; how many changes; None if a commit cannot be seen yet.
 
-    All are queued and noted in one transaction, so that each counts once, and the slot moves on after it.
+    All are queued and noted in one transaction, so that each counts once, and the slot moves on after it. Raises
+    UnreadableSlotError where the server cannot decode what waits.
     """
     end = _scalar(connection, "select dynrec._stream_end()::text")
     queued, last, visible = 0, 0, True
@@ -85,9 +93,19 @@ def _messages(connection: Connection, end: object, most: int, read: list[int]) -
             "declare dynrec_stream no scroll cursor for select dynrec._read_stream(%s::pg_lsn, %s)", [end, most]
         )
     with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
-        while some := cursor.execute(f"fetch forward {CHUNK} from dynrec_stream").fetchall():
+        while some := _fetched(cursor):
             read.append(len(some))
             yield from some
+
+
+def _fetched(cursor: Cursor[bytes]) -> list[bytes]:
+    try:
+        return cursor.execute(f"fetch forward {CHUNK} from dynrec_stream").fetchall()
+    except psycopg.Error as error:
+        known = translated(error)
+        if isinstance(known, ConnectionFailedError | BusyError):
+            raise
+        raise UnreadableSlotError(str(known), sqlstate=known.sqlstate) from error
 
 
 def _lsn(number: int) -> str:

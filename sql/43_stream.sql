@@ -57,6 +57,25 @@ end
 $$;
 comment on function dynrec._check_stream(dynrec_data.recommender) is 'Internal. An error, with what to do, if a recommender is to be kept up to date by a stream that cannot be.';
 
+create or replace function dynrec._streamed_sources() returns setof regclass
+language sql stable
+set search_path from current
+as $$
+  select distinct s.source from dynrec_data.recommender r cross join lateral (values (r.items), (r.interactions)) s (source)
+  where exists (select from dynrec_data.stream_span x where x.recommender_id = r.id) and exists (select from pg_class c where c.oid = s.source)
+$$;
+comment on function dynrec._streamed_sources() is 'Internal. The sources of the recommenders that take from the stream.';
+
+create or replace function dynrec._is_published() returns boolean
+language sql stable
+set search_path from current
+as $$
+  select not exists (
+    select from dynrec._streamed_sources() s where not exists (
+      select from pg_publication_rel p join pg_publication b on b.oid = p.prpubid where b.pubname = 'dynrec_stream' and p.prrelid = s))
+$$;
+comment on function dynrec._is_published() is 'Internal. Whether the publication has all sources still; what is written to others, the slot does not tell of, also later.';
+
 create or replace function dynrec._publish_sources() returns void
 language plpgsql
 set search_path from current
@@ -65,10 +84,7 @@ declare
   wanted text;
   published text;
 begin
-  select string_agg(dynrec._qualified(w.source), ', ' order by w.source::oid) into wanted from (
-    select distinct s.source from dynrec_data.recommender r cross join lateral (values (r.items), (r.interactions)) s (source)
-    where exists (select from dynrec_data.stream_span x where x.recommender_id = r.id) and exists (select from pg_class c where c.oid = s.source)
-  ) w;
+  select string_agg(dynrec._qualified(s), ', ' order by s::oid) into wanted from dynrec._streamed_sources() s;
   select string_agg(dynrec._qualified(p.prrelid::regclass), ', ' order by p.prrelid) into published
   from pg_publication_rel p join pg_publication b on b.oid = p.prpubid where b.pubname = 'dynrec_stream';
   if not exists (select from pg_publication b where b.pubname = 'dynrec_stream') then
@@ -155,7 +171,7 @@ comment on function dynrec._is_slot_read(text, boolean) is
   'Internal. Whether somebody is there who reads a replication slot; active: as pg_replication_slots says, which of dynrec stream is true only while it looks.';
 
 create or replace function dynrec._drop_stream_slot() returns void
-language plpgsql
+language plpgsql security definer
 set search_path from current
 as $$
 begin
@@ -210,6 +226,10 @@ begin
     return 'idle';
   end if;
   perform dynrec._bound_stream();
+  if not dynrec._is_published() then
+    -- somebody took a table out of the publication, or dropped it
+    perform dynrec._drop_stream_slot();
+  end if;
   insert into dynrec_data.stream_position (slot, applied, stands) values (own_slot, '0/0', false) on conflict do nothing;
   perform dynrec._publish_sources();
   if not exists (select from pg_replication_slots s where s.slot_name = own_slot) then

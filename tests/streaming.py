@@ -6,6 +6,7 @@ from contextlib import closing
 import psycopg
 
 from dynrec_store import database, stream
+from dynrec_store.exceptions import UnreadableSlotError
 from dynrec_store.queue import Connection
 from workers.stream import MOST
 
@@ -31,8 +32,13 @@ def _is_done(connection: Connection) -> bool:
         return False
     if state == "idle":
         return True
+    try:
+        queued = stream.advance(connection, MOST)
+    except UnreadableSlotError:
+        stream.give_up_slot(connection)
+        return False
     # twice: a span that has been read to its end is closed by the next look
-    return stream.advance(connection, MOST) == 0 and stream.tend(connection) == state == "ready"
+    return queued == 0 and stream.tend(connection) == state == "ready"
 
 
 def drop_slot(url: str) -> None:

@@ -9,6 +9,7 @@ import time
 import structlog
 
 from dynrec_store import stream
+from dynrec_store.exceptions import UnreadableSlotError
 from dynrec_store.logs import configure_logging
 from dynrec_store.queue import Connection
 from dynrec_store.settings import Settings
@@ -19,6 +20,7 @@ MOST = 50_000  # messages in a transaction, or as many as the application's has;
 TEND_SECONDS = 1.0  # between looks at what recommenders ask for, and at the lag
 INVISIBLE_SECONDS = 0.01  # until a commit that is in the log can be seen
 LEAST_PAUSE = 0.02  # seconds between looks that found nothing; each decodes WAL
+TRIES = 3  # looks in turn, each over a new connection, that find a slot unreadable before it is given up
 LOOK_SHARE = 2  # looks that find nothing take at most one part in so many of the time
 
 log = structlog.get_logger(__name__)
@@ -29,6 +31,7 @@ class Stream(Service):
 
     def __init__(self, url: str) -> None:
         super().__init__("stream", url)
+        self._unreadable = 0  # looks in turn
 
     def _take_place(self, connection: Connection) -> bool:
         stream.prepare(connection)
@@ -55,7 +58,16 @@ class Stream(Service):
 
     def _read(self, connection: Connection) -> None:
         started = time.monotonic()
-        queued = stream.advance(connection, MOST)
+        try:
+            queued = stream.advance(connection, MOST)
+        except UnreadableSlotError as error:
+            self._unreadable += 1
+            if self._unreadable >= TRIES:
+                log.warning("stream_slot_given_up", reason=str(error))
+                stream.give_up_slot(connection)
+                self._unreadable = 0
+            raise
+        self._unreadable = 0
         if queued is None:
             self._stopping.wait(INVISIBLE_SECONDS)
         elif not queued:

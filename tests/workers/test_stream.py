@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,6 +19,7 @@ from dynrec_store.embedded import EmbeddedPostgres
 from tests.sql.shop import NOON, Event, Shop, create_shop
 from tests.streaming import catch_up, drop_slot
 from tests.workers.support import Connection
+from workers.stream import Stream
 
 STREAM = {"capture": "stream"}
 
@@ -155,6 +157,50 @@ def test_a_slot_that_holds_back_too_much_is_given_up_and_nothing_is_lost(streame
     streamed.drain()
     streamed.assert_right()
     assert not any("slot is gone" in finding for finding in findings(streamed))
+
+
+def test_what_was_not_published_meanwhile_is_found(streamed: Shop, database_url: str) -> None:
+    streamed.execute("drop publication dynrec_stream")
+    streamed.add_events([Event("ann", "1", NOON, "view")])
+    streamed.execute("update shop.products set title = 'other' where id = 1")
+    catch_up(database_url)
+    streamed.execute("alter publication dynrec_stream drop table shop.events")
+    streamed.add_events([Event("bob", "2", NOON, "view")])
+    catch_up(database_url)
+    streamed.drain()
+    streamed.assert_right()
+
+
+def test_a_log_with_a_gap_is_given_up_and_nothing_is_lost(
+    open_folder: Path, postgres_package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.service.AGAIN_SECONDS", 0.05)
+    settings = {"fsync": "off", "wal_level": "logical"}
+    with EmbeddedPostgres(open_folder / "gap", package=postgres_package, settings=settings) as server:
+        migrate.upgrade(server.url)
+        with database.connect(server.url) as connection:
+            shop = create_shop(connection, products=3)
+            shop.execute("alter table shop.events replica identity full")
+            alter(shop, "stream")
+            shop.drain()
+            catch_up(server.url)
+            shop.add_events([Event("ann", "1", NOON, "view")])
+            segment = shop.value("select pg_walfile_name(pg_current_wal_insert_lsn())")
+            shop.execute("select pg_switch_wal()")
+            shop.execute("checkpoint")
+            (open_folder / "gap" / "pgdata" / "pg_wal" / segment).unlink()
+            shop.add_events([Event("bob", "2", NOON, "view")])
+            service = Stream(server.url)
+            thread = threading.Thread(target=service.run)
+            thread.start()
+            try:
+                _wait_for(shop, "select exists (select from dynrec_data.task where action = 'scan_users')")
+            finally:
+                service.stop()
+                thread.join()
+            catch_up(server.url)
+            shop.drain()
+            shop.assert_right()
 
 
 def test_a_slot_has_a_reader_also_between_its_looks(streamed: Shop, database_url: str) -> None:
