@@ -15,6 +15,7 @@ from dynrec_store.pgoutput import RowChange, changes
 from dynrec_store.queue import Connection
 
 CHUNK = 5000  # changes that are queued by one statement
+PASSING = ("53", "57")  # SQLSTATEs of what is no fault of a slot: a full disk, a statement that was cancelled
 
 
 def _scalar(connection: Connection, statement: LiteralString, arguments: Sequence[object] = ()) -> object:
@@ -103,7 +104,7 @@ def _fetched(cursor: Cursor[bytes]) -> list[bytes]:
         return cursor.execute(f"fetch forward {CHUNK} from dynrec_stream").fetchall()
     except psycopg.Error as error:
         known = translated(error)
-        if isinstance(known, ConnectionFailedError | BusyError):
+        if isinstance(known, ConnectionFailedError | BusyError) or str(known.sqlstate).startswith(PASSING):
             raise
         raise UnreadableSlotError(str(known), sqlstate=known.sqlstate) from error
 

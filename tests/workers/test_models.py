@@ -266,6 +266,10 @@ def test_a_bad_option_is_named_before_anything_begins(shop: Connection, settings
         train(settings, database_url, "shop", options={"epoch": 3})
     with pytest.raises(ConfigurationError, match=r"training option epochs cannot be 'many'"):
         train(settings, database_url, "shop", options={"epochs": "many"})
+    with pytest.raises(ConfigurationError, match=r"training option content_decays cannot be \[\]"):
+        train(settings, database_url, "shop", options={"content_decays": []})
+    with pytest.raises(ConfigurationError, match=r"training option decays cannot be 1\.5: .* less than or equal to 1"):
+        train(settings, database_url, "shop", options={"decays": [1.0, 1.5]})
     assert shop.execute("select count(*) from dynrec.model_versions").fetchone() == (1,)
 
 

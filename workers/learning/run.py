@@ -72,7 +72,7 @@ def training_settings(options: Mapping[str, object], base: Settings | None = Non
     except ValidationError as error:
         fault = error.errors()[0]
         raise ConfigurationError(
-            f"training option {fault['loc'][-1]} cannot be {fault['input']!r}: {fault['msg']}"
+            f"training option {fault['loc'][0]} cannot be {fault['input']!r}: {fault['msg']}"
         ) from error
 
 

@@ -1,6 +1,11 @@
 """Hyper-parameters."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+Decays = Annotated[tuple[Annotated[float, Field(ge=0.001, le=1)], ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -9,8 +14,8 @@ class Settings:
 
     learned: int = 128  # dimension of the learned vectors
     content: int = 64  # principal components of the encoder's vectors
-    decays: tuple[float, ...] = (1.0, 0.9, 0.5)  # of the learned heads, for each later turn
-    content_decays: tuple[float, ...] = (0.93, 0.3)  # of the content heads
+    decays: Decays = (1.0, 0.9, 0.5)  # of the learned heads, for each later turn
+    content_decays: Decays = (0.93, 0.3)  # of the content heads
     numbers_rank: int = 8  # of the map from numbers to vectors
     identity_dropout: float = 0.1  # share of items that stand for nobody's, batch by batch
     dropout: float = 0.2  # of users' vectors

@@ -1,5 +1,6 @@
 """The whole fit on small data."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -35,6 +36,17 @@ def test_an_artefact_gives_the_same_model(model: Model) -> None:
     assert all(torch.equal(tensor, model.ranking_tensors[name]) for name, tensor in read.ranking_tensors.items())
     assert transitions_of(read) == transitions_of(model)
     assert _but_tensors(read) == _but_tensors(model)
+
+
+def test_a_model_of_before_has_one_head_of_content(data: TrainingData, settings: Settings) -> None:
+    model = fit(data, replace(settings, content_decays=(0.93,)))
+    files = to_artefacts(model)
+    description = json.loads(files["model.json"])
+    description["settings"]["content_decay"] = description["settings"].pop("content_decays")[0]
+    read = from_artefacts({**files, "model.json": json.dumps(description).encode()})
+    assert read.settings == model.settings
+    assert read.towers().users.gates().equal(model.towers().users.gates())
+    assert fit(data, previous=read).settings == model.settings, "training on keeps its heads"
 
 
 def _but_tensors(model: Model) -> Model:
