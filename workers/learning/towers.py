@@ -49,6 +49,7 @@ class ItemTower(nn.Module):
 
     mean: Tensor  # (encoder,)
     components: Tensor  # (encoder, p)
+    numbers_bias: Tensor  # (F,): zero but in models of before
 
     def __init__(self, shape: Shape, settings: Settings) -> None:
         super().__init__()
@@ -67,7 +68,9 @@ class ItemTower(nn.Module):
         # not zero as the rest: two factors of zero would have no gradient
         self.numbers_in = nn.Parameter(torch.randn(shape.numbers, settings.numbers_rank) * NUMBERS_SPREAD)
         self.numbers_out = nn.Parameter(torch.zeros(settings.numbers_rank, d))
-        self.numbers_bias = nn.Parameter(torch.zeros(shape.numbers))
+        # Not learned: counts grow and items age beyond what training saw, and a bias would move by that alone. How
+        # popular an item is, the ranking is told at each call.
+        self.register_buffer("numbers_bias", torch.zeros(shape.numbers))
 
     def project(self, encoded: Tensor) -> Tensor:
         """Return the content components (N, p) of encoder vectors, of length 1 or zero where the vector is zero."""

@@ -9,7 +9,7 @@ import torch
 
 from tests.unit.learning.conftest import shop
 from workers.learning.artefact import Model, from_artefacts, to_artefacts
-from workers.learning.data import TrainingData
+from workers.learning.data import Floats, TrainingData
 from workers.learning.examples import CONTEXTS
 from workers.learning.fit import fit
 from workers.learning.serving import ItemServer, transitions_of
@@ -142,3 +142,26 @@ def test_numbers_of_items_are_learned_from(data: TrainingData, settings: Setting
     derived = server.derive(["item 1", "item 1"], data.content[[1, 1]], codes, pair)
     assert not np.allclose(derived.embeddings[0], derived.embeddings[1])
     assert all(np.array_equal(context[0], context[1]) for context in derived.contexts)
+
+
+def test_numbers_that_move_with_time_move_no_bias(data: TrainingData, settings: Settings) -> None:
+    numbers = np.random.default_rng(3).normal(size=(len(data.items), 2)).astype(np.float32)
+    found = fit(replace(data, numerics=((0.0, numbers),)), settings)
+    now, later = (_embeddings(found, data, numbers + grown) for grown in (0, 3))
+    np.testing.assert_array_equal(now[:, -1], later[:, -1])
+    assert not np.allclose(now[:, :-1], later[:, :-1])
+
+
+def test_a_model_of_before_has_numbers_in_its_bias(data: TrainingData, settings: Settings) -> None:
+    numbers = np.ones((len(data.items), 2), dtype=np.float32)
+    found = fit(replace(data, numerics=((0.0, numbers),)), settings)
+    before = replace(found, tensors=found.tensors | {"items.numbers_bias": torch.tensor([0.5, 2.0])})
+    read = from_artefacts(to_artefacts(before))
+    moved = _embeddings(read, data, numbers)[:, -1] - _embeddings(found, data, numbers)[:, -1]
+    np.testing.assert_allclose(moved, 2.5, rtol=1e-5)
+    assert fit(data=replace(data, numerics=((0.0, numbers),)), previous=read).tensors["items.numbers_bias"].any()
+
+
+def _embeddings(model: Model, data: TrainingData, numbers: Floats) -> Floats:
+    codes = np.zeros((len(data.items), 0), dtype=np.int64)
+    return ItemServer(model).derive(data.items, data.content, codes, numbers).embeddings

@@ -1,0 +1,39 @@
+"""What the fit of the ranking makes of heads that foresee something, and of those that do not."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from workers.learning.popularity import HALF_LIVES
+from workers.learning.ranking import Candidates, Ranking, fit_ranking
+
+CALLS, ITEMS = 1_000, 30
+HEAD = 0  # the other product is that of the bias
+
+
+def _calls(head: Tensor, likely: Tensor) -> Candidates:
+    """Return calls whose one target each is drawn by how `likely` (calls, items) it is, as a logit."""
+    target = torch.distributions.Categorical(logits=likely).sample()
+    calls = torch.arange(CALLS)
+    return Candidates(
+        context=calls % 25,
+        products=torch.stack([head, torch.zeros(CALLS, ITEMS)], dim=2),
+        following=torch.zeros(CALLS, ITEMS, 1),
+        rates=torch.ones(CALLS, ITEMS, len(HALF_LIVES)),
+        cold=torch.zeros(CALLS, ITEMS, dtype=torch.bool),
+        times_met=torch.zeros(CALLS, ITEMS),
+        days_since=torch.zeros(CALLS, ITEMS),
+        allowed=torch.ones(CALLS, ITEMS, dtype=torch.bool),
+        target_row=calls,
+        target_column=target,
+        weight=torch.ones(CALLS),
+    )
+
+
+@pytest.mark.parametrize(("says", "heard"), [(True, 1.0), (False, 0.0)])
+def test_a_head_is_heard_as_far_as_it_foresees_something(says: bool, heard: float) -> None:
+    torch.manual_seed(0)
+    head = torch.randn(CALLS, ITEMS) * 0.4
+    ranking = Ranking(1, 1)
+    fit_ranking(ranking, _calls(head, head if says else torch.zeros(CALLS, ITEMS)))
+    assert ranking.gate().exp()[HEAD].mean().item() == pytest.approx(heard, abs=0.15)
