@@ -122,6 +122,19 @@ def test_a_model_of_before_has_one_head_of_content(shop: Shop) -> None:
     answers.check()
 
 
+def test_a_model_may_leave_all_to_popularity(shop: Shop) -> None:
+    shop.add_events(events(0, 30))
+    shop.drain()
+    config = make_config()
+    config |= {
+        "gates": np.zeros_like(config["gates"]).tolist(),
+        "transitions": [pace | {"weights": [0.0] * 25} for pace in config["transitions"]],
+    }
+    answers = Answers(shop, config, stage(shop.connection, config))
+    answers.drain()
+    answers.check()
+
+
 def test_taken_back(shop: Shop, answers: Answers) -> None:
     shop.execute("delete from shop.events where user_id = 'u2' and kind = 'view'")
     answers.check()

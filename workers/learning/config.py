@@ -20,7 +20,7 @@ def config_of(
     users: UserTower, ranking: Ranking, settings: Settings, values: ValueScale, kinds: tuple[str, ...]
 ) -> dict[str, Any]:
     """Return the serving form of a model; its tables have a number for each context, gap bucket * 5 + count bucket."""
-    gates = users.gates() * ranking.gate().exp()  # (H + C + 1, X)
+    gates = users.gates() * ranking.gates()  # (H + C + 1, X)
     weights = users.kind_weight.tolist()
     return {
         "learned": settings.learned,
@@ -46,7 +46,7 @@ def config_of(
         "repeat_recency": float(ranking.repeat_recency),
         "transitions": [
             {"decay": decay, "reach": reach_of(decay), "weights": weights.tolist()}
-            for decay, weights in zip(settings.transition_decays, ranking.transition().exp(), strict=True)
+            for decay, weights in zip(settings.transition_decays, ranking.transitions(), strict=True)
         ],
         "candidates": settings.candidates,
     }

@@ -12,6 +12,7 @@ from workers.learning.continuing import carry_over
 from workers.learning.data import TrainingData
 from workers.learning.exploration import Exploration, exploration
 from workers.learning.initial import initialise
+from workers.learning.personal import settled
 from workers.learning.ranking import Ranking
 from workers.learning.settings import Settings
 from workers.learning.training import Arrays, Course, Towers, shape_of, train
@@ -43,8 +44,8 @@ def fit(
     metrics: dict[str, Any] = {}
     if period is not None:
         towers, best = _validated(period, settings, previous, device, progress)
-        epochs, ranking = best.epoch, best.ranking or ranking
-        metrics = {"epochs": epochs, **best.measured}
+        epochs, ranking = best.epoch, settled(best.ranking or ranking, settings, best.sorts)
+        metrics = {"epochs": epochs, "personal": bool(ranking.personal), **measure(ranking, best.sorts)}
         if previous is not None:
             metrics["previous"] = _of_previous(previous, period)
         explored = exploration(ranking, best.sorts)

@@ -62,10 +62,13 @@ class ByContext(nn.Module):
 
 
 class Ranking(nn.Module):
-    """The learned weights of the score."""
+    """The learned weights of the score; where it is not `personal`, neither heads nor transitions have a part in it."""
 
-    def __init__(self, heads: int, paces: int) -> None:
+    personal: Tensor  # 1 or 0
+
+    def __init__(self, heads: int, paces: int, *, personal: bool = True) -> None:
         super().__init__()
+        self.register_buffer("personal", torch.tensor(float(personal)))
         self.gate = ByContext([0.0] * (heads + 1))  # logarithms of factors on the gates of the towers
         self.transition = ByContext([0.0] * paces)  # logarithms
         self.popularity = ByContext([0.3])
@@ -76,12 +79,22 @@ class Ranking(nn.Module):
         self.repeat_count = nn.Parameter(torch.zeros(()))
         self.repeat_recency = nn.Parameter(torch.zeros(()))
 
+    def gates(self) -> Tensor:
+        """Return factors (H + 1, X) on the gates of the towers, that of the bias last."""
+        factors: Tensor = self.gate().exp()
+        return torch.cat([factors[:-1] * self.personal, factors[-1:]])
+
+    def transitions(self) -> Tensor:
+        """Return the weights (P, X) of what follows the last interactions."""
+        weights: Tensor = self.transition().exp()
+        return weights * self.personal
+
     def forward(self, candidates: Candidates) -> Tensor:
         """Return scores (B, K)."""
         x = candidates.context
-        gate = self.gate().exp()[:, x].T  # (B, H + 1)
+        gate = self.gates()[:, x].T  # (B, H + 1)
         score = torch.einsum("bkh,bh->bk", candidates.products, gate)
-        score = score + torch.einsum("bkp,bp->bk", candidates.following, self.transition().exp()[:, x].T)
+        score = score + torch.einsum("bkp,bp->bk", candidates.following, self.transitions()[:, x].T)
         mixture = self.mixture().softmax(dim=0)[:, x].T  # (B, half-lives)
         rates = candidates.rates.clamp(min=1e-9)  # padding has none
         popularity = torch.einsum("bkr,br->bk", rates, mixture).log() * self.popularity()[0, x][:, None]

@@ -88,9 +88,9 @@ def gather_sorts(towers: Towers, known: Arrays, examples: Sequence[Examples]) ->
     return sorts
 
 
-def fitted_ranking(settings: Settings, sorts: Sequence[Sort]) -> Ranking:
+def fitted_ranking(settings: Settings, sorts: Sequence[Sort], *, personal: bool = True) -> Ranking:
     """Return a ranking fitted to the sorts."""
-    ranking = Ranking(len(settings.head_decays), len(settings.transition_decays))
+    ranking = Ranking(len(settings.head_decays), len(settings.transition_decays), personal=personal)
     fit_ranking(ranking, together([candidates for sort in sorts for candidates, _ in sort.batches]))
     return ranking
 
@@ -118,16 +118,15 @@ class Best:
         self.epoch = 0
         self.ranking: Ranking | None = None
         self.sorts: list[Sort] = []
-        self.measured: dict[str, dict[str, Any]] = {}
         self._towers, self._patience = towers, patience
         self._quality, self._tensors = -np.inf, towers.state_dict()
 
     def goes_on(self, epoch: int, ranking: Ranking, sorts: list[Sort]) -> bool:
         """Take note of an epoch; return whether there is hope for the next."""
-        measured = measure(ranking, sorts)
-        if quality(measured) > self._quality:
-            self.epoch, self._quality = epoch, quality(measured)
-            self.ranking, self.sorts, self.measured = ranking, sorts, measured
+        foreseen = quality(measure(ranking, sorts))
+        if foreseen > self._quality:
+            self.epoch, self._quality = epoch, foreseen
+            self.ranking, self.sorts = ranking, sorts
             self._tensors = {name: tensor.clone() for name, tensor in self._towers.state_dict().items()}
         return epoch - self.epoch < self._patience
 

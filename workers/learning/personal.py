@@ -1,0 +1,60 @@
+"""Whether what users did foresees more than popularity does.
+
+Towers find something in any data, and a ranking that is fitted to the period it is measured on listens to it. So the
+users of the validation period are halved, and what each half took is foreseen by weights that are fitted to the other
+(cross-validation; Stone 1974, JRSS B 36), once with heads and transitions and once by popularity and bias alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from workers.learning.candidates import together
+from workers.learning.data import Flags, Floats
+from workers.learning.measures import ndcg
+from workers.learning.ranking import Ranking, fit_ranking
+from workers.learning.settings import Settings
+from workers.learning.validation import Sort, fitted_ranking, quality
+
+
+def settled(ranking: Ranking, settings: Settings, sorts: Sequence[Sort]) -> Ranking:
+    """Return the ranking, which is fitted to the sorts, or where popularity foresees as much, one of that alone."""
+    half = np.concatenate([_half(sort) for sort in sorts])
+    if min(half.sum(), (~half).sum()) < settings.fewest_examples:
+        return ranking
+    by_all, by_popularity = (_foreseen(settings, sorts, personal=personal) for personal in (True, False))
+    return ranking if quality(by_all) > quality(by_popularity) else fitted_ranking(settings, sorts, personal=False)
+
+
+def _half(sort: Sort) -> Flags:
+    """Return which of two halves the user of each example is in."""
+    half: Flags = sort.examples.user % 2 == 1
+    return half
+
+
+def _foreseen(settings: Settings, sorts: Sequence[Sort], *, personal: bool) -> dict[str, dict[str, Any]]:
+    """Return nDCG@10 of each sort, each half foreseen by a ranking that is fitted to the other."""
+    candidates = together([part for sort in sorts for part, _ in sort.batches])
+    half = np.concatenate([_half(sort) for sort in sorts])
+    gains = []
+    for inside in (half, ~half):
+        ranking = Ranking(len(settings.head_decays), len(settings.transition_decays), personal=personal)
+        fit_ranking(ranking, replace(candidates, weight=candidates.weight * torch.from_numpy(inside)))
+        gains.append([_gains(ranking, sort) for sort in sorts])
+    return {
+        sort.name: {
+            "ndcg_at_10": float(np.where(_half(sort), by_the_other, by_the_one).mean()),
+            "examples": len(sort.examples),
+        }
+        for sort, by_the_one, by_the_other in zip(sorts, *gains, strict=True)
+    }
+
+
+@torch.no_grad()
+def _gains(ranking: Ranking, sort: Sort) -> Floats:
+    """Return nDCG@10 of each example."""
+    batches = zip(sort.batches, sort.batched(), strict=True)
+    return np.concatenate([ndcg(items, ranking(candidates).numpy(), batch) for (candidates, items), batch in batches])
