@@ -2,12 +2,12 @@
 
 Towers find something in any data, and a ranking that is fitted to the period it is measured on listens to it. So the
 users of the validation period are halved, and what each half took is foreseen by weights that are fitted to the other
-(cross-validation; Stone 1974, JRSS B 36), once with heads and transitions and once by popularity and bias alone.
+(cross-validation; Stone 1974, JRSS B 36), once with heads and transitions and once by popularity and bias alone. The
+simpler one is taken unless the other is better by more than a standard error (Breiman et al. 1984, CART).
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +17,32 @@ from workers.learning.data import Flags, Floats
 from workers.learning.measures import ndcg
 from workers.learning.ranking import Ranking, fit_ranking
 from workers.learning.settings import Settings
-from workers.learning.validation import Sort, fitted_ranking, quality
+from workers.learning.validation import LEAST, Sort, fitted_ranking, trust
 
 
 def settled(ranking: Ranking, settings: Settings, sorts: Sequence[Sort]) -> Ranking:
     """Return the ranking, which is fitted to the sorts, or where popularity foresees as much, one of that alone."""
     half = np.concatenate([_half(sort) for sort in sorts])
-    if min(half.sum(), (~half).sum()) < settings.fewest_examples:
+    if min(half.sum(), (~half).sum()) < settings.fewest_examples or _is_better(
+        sorts, *(_foreseen(settings, sorts, personal=personal) for personal in (True, False))
+    ):
         return ranking
-    by_all, by_popularity = (_foreseen(settings, sorts, personal=personal) for personal in (True, False))
-    return ranking if quality(by_all) > quality(by_popularity) else fitted_ranking(settings, sorts, personal=False)
+    return fitted_ranking(settings, sorts, personal=False)
+
+
+def _is_better(sorts: Sequence[Sort], new: Sequence[Floats], old: Sequence[Floats]) -> bool:
+    """Return whether nDCG is higher by more than a standard error, relative to the old, over all sorts together.
+
+    The examples of one user are no independent witnesses: the error is that of sums by user.
+    """
+    weights = np.array([trust(len(sort.examples)) for sort in sorts])
+    gains, errors = [], []
+    for sort, more, less in zip(sorts, new, old, strict=True):
+        gain, scale = (more - less).mean(), less.mean() + LEAST
+        by_user = np.bincount(sort.examples.user, more - less - gain)
+        gains.append(gain / scale)
+        errors.append(np.sqrt(np.square(by_user).sum()) / len(more) / scale)
+    return bool(weights @ gains > np.sqrt(np.square(weights * errors).sum()))
 
 
 def _half(sort: Sort) -> Flags:
@@ -35,8 +51,8 @@ def _half(sort: Sort) -> Flags:
     return half
 
 
-def _foreseen(settings: Settings, sorts: Sequence[Sort], *, personal: bool) -> dict[str, dict[str, Any]]:
-    """Return nDCG@10 of each sort, each half foreseen by a ranking that is fitted to the other."""
+def _foreseen(settings: Settings, sorts: Sequence[Sort], *, personal: bool) -> list[Floats]:
+    """Return nDCG@10 of the examples of each sort, each half foreseen by a ranking that is fitted to the other."""
     candidates = together([part for sort in sorts for part, _ in sort.batches])
     half = np.concatenate([_half(sort) for sort in sorts])
     gains = []
@@ -44,13 +60,10 @@ def _foreseen(settings: Settings, sorts: Sequence[Sort], *, personal: bool) -> d
         ranking = Ranking(len(settings.head_decays), len(settings.transition_decays), personal=personal)
         fit_ranking(ranking, replace(candidates, weight=candidates.weight * torch.from_numpy(inside)))
         gains.append([_gains(ranking, sort) for sort in sorts])
-    return {
-        sort.name: {
-            "ndcg_at_10": float(np.where(_half(sort), by_the_other, by_the_one).mean()),
-            "examples": len(sort.examples),
-        }
+    return [
+        np.where(_half(sort), by_the_other, by_the_one)
         for sort, by_the_one, by_the_other in zip(sorts, *gains, strict=True)
-    }
+    ]
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from workers.learning.training import Arrays, Towers
 from workers.learning.transitions import fit_transitions
 
 ENOUGH = 200  # examples of a sort that count half as much as any number of them
+LEAST = 1e-3  # nDCG beside which less makes no difference
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def gather_sorts(towers: Towers, known: Arrays, examples: Sequence[Examples]) ->
     sorts = []
     for name, part in zip(("lists", "turns"), examples, strict=True):
         if len(part):
-            even = replace(part, weight=part.weight / part.weight.sum() * _trust(len(part)))
+            even = replace(part, weight=part.weight / part.weight.sum() * trust(len(part)))
             sorts.append(Sort(name, even, list(gather(towers, known, even)), ~np.isfinite(known.first_met)))
     return sorts
 
@@ -102,11 +103,11 @@ def measure(ranking: Ranking, sorts: Sequence[Sort]) -> dict[str, dict[str, Any]
 
 def quality(measured: dict[str, dict[str, Any]]) -> float:
     """Return the mean over lists and turns of the logarithm of nDCG; a sort of few examples has little to say."""
-    logarithms = [np.log(each["ndcg_at_10"] + 1e-3) for each in measured.values()]
-    return float(np.average(logarithms, weights=[_trust(each["examples"]) for each in measured.values()]))
+    logarithms = [np.log(each["ndcg_at_10"] + LEAST) for each in measured.values()]
+    return float(np.average(logarithms, weights=[trust(each["examples"]) for each in measured.values()]))
 
 
-def _trust(examples: int) -> float:
+def trust(examples: int) -> float:
     """Return what a sort of examples counts beside the other, below 1."""
     return examples / (examples + ENOUGH)
 
