@@ -20,8 +20,9 @@ from workers.learning.objective import NEVER, softmax_loss
 from workers.learning.popularity import HALF_LIVES
 
 STEPS = 60  # of L-BFGS
-CAUTION = 2e-3  # penalty that keeps contexts alike unless the examples say otherwise
-FAITH = 2e-4  # penalty that keeps gates as they were trained: light, so that heads that foresee nothing fall silent
+POWER = 0.2  # of the loss: what is far from any list need not be explained
+CAUTION = 1e-3  # penalty that keeps contexts alike unless the examples say otherwise
+FAITH = 1e-4  # penalty that keeps gates as they were trained: light, so that heads that foresee nothing fall silent
 COUNTS = len(COUNT_EDGES) + 1
 
 
@@ -122,8 +123,8 @@ def fit_ranking(ranking: Ranking, candidates: Candidates) -> None:
     def closure() -> Tensor:
         optimizer.zero_grad()
         scores = ranking(candidates)
-        loss = softmax_loss(scores, scores, candidates.target_row, candidates.target_column, candidates.weight)
-        loss = loss + ranking.departure()
+        target = candidates.target_row, candidates.target_column
+        loss = softmax_loss(scores, scores, *target, candidates.weight, power=POWER) + ranking.departure()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
