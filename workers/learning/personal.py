@@ -1,9 +1,9 @@
-"""Whether what users did foresees more than popularity does.
+"""Whether what users did foresees anything beyond popularity.
 
 Towers find something in any data, and a ranking that is fitted to the period it is measured on listens to it. So the
 users of the validation period are halved, and what each half took is foreseen by weights that are fitted to the other
-(cross-validation; Stone 1974, JRSS B 36), once with heads and transitions and once by popularity and bias alone. The
-simpler one is taken unless the other is better by more than a standard error (Breiman et al. 1984, CART).
+(cross-validation; Stone 1974, JRSS B 36), once with heads and transitions and once by popularity, bias and repeats
+alone, which are taken where they are better by more than a standard error.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,12 @@ from workers.learning.validation import LEAST, Sort, fitted_ranking, trust
 
 
 def settled(ranking: Ranking, settings: Settings, sorts: Sequence[Sort]) -> Ranking:
-    """Return the ranking, which is fitted to the sorts, or where popularity foresees as much, one of that alone."""
+    """Return the ranking, which is fitted to the sorts, or where popularity foresees more, one of that alone."""
     half = np.concatenate([_half(sort) for sort in sorts])
-    if min(half.sum(), (~half).sum()) < settings.fewest_examples or _is_better(
-        sorts, *(_foreseen(settings, sorts, personal=personal) for personal in (True, False))
-    ):
+    if min(half.sum(), (~half).sum()) < settings.fewest_examples:
         return ranking
-    return fitted_ranking(settings, sorts, personal=False)
+    by_all, by_popularity = (_foreseen(settings, sorts, personal=personal) for personal in (True, False))
+    return fitted_ranking(settings, sorts, personal=False) if _is_better(sorts, by_popularity, by_all) else ranking
 
 
 def _is_better(sorts: Sequence[Sort], new: Sequence[Floats], old: Sequence[Floats]) -> bool:
