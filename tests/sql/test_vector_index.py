@@ -268,11 +268,11 @@ def test_low_recall_of_a_small_index_has_a_further_remedy(shop: Shop) -> None:
 def test_a_wider_probe_looks_at_more_and_finds_more(make_database: MakeDatabase, template: str) -> None:
     draw = np.random.default_rng(3)
     with database.connect(make_database(template)) as connection:
-        connection.execute("create table items (id int primary key, embedding vector(48))")
+        connection.execute("create table items (id int primary key, embedding vector(256))")
         with connection.cursor() as cursor, cursor.copy("copy items from stdin") as copy:
-            for n in range(1, 4001):
+            for n in range(1, 8001):
                 copy.write_row(
-                    (n, str(draw.normal(size=48).tolist()))
+                    (n, str(draw.normal(size=256).tolist()))
                 )  # without clusters, where a graph has it hardest
         connection.execute(
             """
@@ -281,7 +281,7 @@ def test_a_wider_probe_looks_at_more_and_finds_more(make_database: MakeDatabase,
         )
         drain(connection, batch_size=10_000)
         tend(connection, "wide")
-        queries = [str(draw.normal(size=48).tolist()) for _ in range(40)]
+        queries = [str(draw.normal(size=256).tolist()) for _ in range(40)]
 
         def searched(query: str) -> set[str]:
             return {item for item, _, _ in call(connection, "wide", "search", query_vector=query, k=10)}
