@@ -27,7 +27,8 @@ def test_a_hopeless_target_pulls_less() -> None:
     def pull(power: float) -> torch.Tensor:
         logits = LOGITS.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(_loss(power, logits), logits)
-        return torch.linalg.vector_norm(gradient, dim=1)
+        size: torch.Tensor = torch.linalg.vector_norm(gradient, dim=1)
+        return size
 
     near, far = pull(0.2) / pull(0.0)
     assert far < 0.2
