@@ -14,18 +14,18 @@ import torch
 
 from workers.learning.candidates import together
 from workers.learning.data import Flags, Floats
-from workers.learning.measures import ndcg
 from workers.learning.ranking import Ranking, fit_ranking
 from workers.learning.settings import Settings
-from workers.learning.validation import LEAST, Sort, fitted_ranking, trust
+from workers.learning.validation import LEAST, Sort, fitted_ranking, gains, trust
 
 
 def settled(ranking: Ranking, settings: Settings, sorts: Sequence[Sort]) -> Ranking:
     """Return the ranking, which is fitted to the sorts, or where popularity foresees more, one of that alone."""
-    half = np.concatenate([_half(sort) for sort in sorts])
+    halves = [sort.examples.user % 2 == 1 for sort in sorts]
+    half = np.concatenate(halves)
     if min(half.sum(), (~half).sum()) < settings.fewest_examples:
         return ranking
-    by_all, by_popularity = (_foreseen(settings, sorts, personal=personal) for personal in (True, False))
+    by_all, by_popularity = (_foreseen(settings, sorts, halves, personal=personal) for personal in (True, False))
     return fitted_ranking(settings, sorts, personal=False) if _is_better(sorts, by_popularity, by_all) else ranking
 
 
@@ -35,38 +35,25 @@ def _is_better(sorts: Sequence[Sort], new: Sequence[Floats], old: Sequence[Float
     The examples of one user are no independent witnesses: the error is that of sums by user.
     """
     weights = np.array([trust(len(sort.examples)) for sort in sorts])
-    gains, errors = [], []
+    rises, errors = [], []
     for sort, more, less in zip(sorts, new, old, strict=True):
-        gain, scale = (more - less).mean(), less.mean() + LEAST
-        by_user = np.bincount(sort.examples.user, more - less - gain)
-        gains.append(gain / scale)
+        rise, scale = (more - less).mean(), less.mean() + LEAST
+        by_user = np.bincount(sort.examples.user, more - less - rise)
+        rises.append(rise / scale)
         errors.append(np.sqrt(np.square(by_user).sum()) / len(more) / scale)
-    return bool(weights @ gains > np.sqrt(np.square(weights * errors).sum()))
+    return bool(weights @ rises > np.sqrt(np.square(weights * errors).sum()))
 
 
-def _half(sort: Sort) -> Flags:
-    """Return which of two halves the user of each example is in."""
-    half: Flags = sort.examples.user % 2 == 1
-    return half
-
-
-def _foreseen(settings: Settings, sorts: Sequence[Sort], *, personal: bool) -> list[Floats]:
+def _foreseen(settings: Settings, sorts: Sequence[Sort], halves: Sequence[Flags], *, personal: bool) -> list[Floats]:
     """Return nDCG@10 of the examples of each sort, each half foreseen by a ranking that is fitted to the other."""
     candidates = together([part for sort in sorts for part, _ in sort.batches])
-    half = np.concatenate([_half(sort) for sort in sorts])
-    gains = []
+    half = np.concatenate(halves)
+    foreseen = []
     for inside in (half, ~half):
         ranking = Ranking(len(settings.head_decays), len(settings.transition_decays), personal=personal)
         fit_ranking(ranking, replace(candidates, weight=candidates.weight * torch.from_numpy(inside)))
-        gains.append([_gains(ranking, sort) for sort in sorts])
+        foreseen.append([gains(ranking, sort) for sort in sorts])
     return [
-        np.where(_half(sort), by_the_other, by_the_one)
-        for sort, by_the_one, by_the_other in zip(sorts, *gains, strict=True)
+        np.where(half, by_the_other, by_the_one)
+        for half, by_the_one, by_the_other in zip(halves, *foreseen, strict=True)
     ]
-
-
-@torch.no_grad()
-def _gains(ranking: Ranking, sort: Sort) -> Floats:
-    """Return nDCG@10 of each example."""
-    batches = zip(sort.batches, sort.batched(), strict=True)
-    return np.concatenate([ndcg(items, ranking(candidates).numpy(), batch) for (candidates, items), batch in batches])

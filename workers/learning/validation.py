@@ -1,16 +1,19 @@
 """The validation period: the last part of the data, foreseen from what came before it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from workers.learning.candidates import BATCH, gather, together
 from workers.learning.data import Flags, Floats, Histories, Integers, TrainingData
 from workers.learning.examples import Examples, next_turns, snapshots
 from workers.learning.measures import ndcg
+from workers.learning.popularity import HALF_LIVES
 from workers.learning.ranking import Candidates, Ranking, fit_ranking
 from workers.learning.settings import Settings
 from workers.learning.training import Arrays, Towers
@@ -136,14 +139,24 @@ class Best:
         self._towers.load_state_dict(self._tensors)
 
 
-@torch.no_grad()
+def gains(score: Callable[[Candidates], Tensor], sort: Sort) -> Floats:
+    """Return nDCG@10 of each example of a sort, its candidates ranked by `score`, which gives (B, K)."""
+    batches = zip(sort.batches, sort.batched(), strict=True)
+    with torch.no_grad():
+        return np.concatenate([ndcg(items, score(candidates).numpy(), batch) for (candidates, items), batch in batches])
+
+
+def _popularity(half_life: int, candidates: Candidates) -> Tensor:
+    return candidates.rates[:, :, half_life]
+
+
 def _measure(ranking: Ranking, sort: Sort) -> dict[str, Any]:
-    gains: list[list[Floats]] = []
-    for (candidates, items), batch in zip(sort.batches, sort.batched(), strict=True):
-        popularity = [ndcg(items, rate.numpy(), batch) for rate in candidates.rates.unbind(dim=2)]
-        gains.append([ndcg(items, ranking(candidates).numpy(), batch), *popularity])
-    model, *decayed = (float(np.concatenate(part).mean()) for part in zip(*gains, strict=True))
-    return {"ndcg_at_10": model, "popularity": max(decayed), "examples": len(sort.examples)}
+    decayed = [gains(partial(_popularity, number), sort) for number in range(len(HALF_LIVES))]
+    return {
+        "ndcg_at_10": float(gains(ranking, sort).mean()),
+        "popularity": max(float(each.mean()) for each in decayed),
+        "examples": len(sort.examples),
+    }
 
 
 def _some(examples: Examples, settings: Settings) -> Examples:
