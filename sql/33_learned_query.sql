@@ -37,6 +37,8 @@ as $$
     'exploration_gap', coalesce(c ->> 'exploration_gap', quote_literal('infinity') || '::double precision'),
     'paces', dynrec._numbers(coalesce((select jsonb_agg(t -> 'decay' order by n) from jsonb_array_elements(c -> 'transitions') with ordinality as x (t, n)), '[]')),
     'reaches', dynrec._numbers(coalesce((select jsonb_agg(t -> 'reach' order by n) from jsonb_array_elements(c -> 'transitions') with ordinality as x (t, n)), '[]')),
+    -- models of before count turns
+    'by_item', dynrec._numbers(coalesce((select jsonb_agg(coalesce((t ->> 'by_item')::boolean, false)::int order by n) from jsonb_array_elements(c -> 'transitions') with ordinality as x (t, n)), '[]')),
     'transition_weights', dynrec._numbers(coalesce((select jsonb_agg(t -> 'weights' order by n) from jsonb_array_elements(c -> 'transitions') with ordinality as x (t, n)), '[]')),
     'candidates', c ->> 'candidates')
   from (select m.config) x (c),

@@ -118,7 +118,8 @@ begin
     ('repeat_count, repeat_recency', jsonb_typeof(config -> 'repeat_count') = 'number' and jsonb_typeof(config -> 'repeat_recency') = 'number'),
     ('gap_edges, count_edges', jsonb_array_length(config -> 'gap_edges') = 4 and jsonb_array_length(config -> 'count_edges') = 4),
     ('transitions', jsonb_typeof(config -> 'transitions') = 'array' and not exists (select from jsonb_array_elements(config -> 'transitions') t
-      where not ((t ->> 'decay')::double precision between 0.001 and 1 and (t ->> 'reach')::int > 0 and jsonb_array_length(t -> 'weights') = 25))),
+      where not ((t ->> 'decay')::double precision between 0.001 and 1 and (t ->> 'reach')::int > 0 and coalesce(jsonb_typeof(t -> 'by_item'), 'boolean') = 'boolean'
+        and jsonb_array_length(t -> 'weights') = 25))),
     ('candidates', (config ->> 'candidates')::int between 1 and 1000),
     ('exploration', (config ->> 'exploration')::double precision between 0 and 1),
     ('exploration_gap', coalesce(jsonb_typeof(config -> 'exploration_gap'), 'null') in ('null', 'number'))) f (what, holds)

@@ -39,13 +39,12 @@ as $template$ select $query$
           / nullif(case when h.slot >= {content_slot} then t.length else sqrt(t.mass) end, 0) as factor,
         -(e.contexts[least(h.slot, {content_slot})] <#> case when h.slot >= {content_slot} then subvector($2, {learned_dimension} + 1, ({sizes})[{heads}]) else subvector($2, 1, {learned_dimension}) end) as product
       from event e cross join asked a cross join unnest({decays}) with ordinality as h (decay, slot) join total t using (slot) where e.contexts is not null
-    ), step as (
+    ), $query$ || dynrec._paced_events() || $query$, step as (
       -- what its transitions to the item add
-      select e.item_id, e.weight * dynrec._power(p.decay, e.later) / nullif(sqrt(sum(abs(e.weight) * dynrec._power(p.decay, e.later)) over (partition by p.pace)), 0)
-          * ({transition_weights})[p.pace][a.context] * (
-            select n.weight from dynrec_data.item_transition t, unnest(t.next_item_ids, t.weights) as n (item_id, weight)
-            where t.model_id = {model} and t.item_id = e.item_id and t.pace = p.pace and n.item_id = $5) as contribution
-      from event e cross join asked a join unnest({paces}, {reaches}) with ordinality as p (decay, reach, pace) on e.later < p.reach
+      select p.item_id, p.weight / nullif(sqrt(sum(p.mass) over (partition by p.pace)), 0) * ({transition_weights})[p.pace][a.context] * (
+          select n.weight from dynrec_data.item_transition t, unnest(t.next_item_ids, t.weights) as n (item_id, weight)
+          where t.model_id = {model} and t.item_id = p.item_id and t.pace = p.pace and n.item_id = $5) as contribution
+      from paced p cross join asked a
     ), met as (
       select s.item_id, (array_agg(s.kind order by s.occurred_at desc))[1] as kind, max(s.occurred_at) as occurred_at,
         sum(s.weight) filter (where s.slot = 1) as weight, max(s.product) filter (where s.slot = {content_slot}) as similarity,

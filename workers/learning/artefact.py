@@ -14,7 +14,7 @@ from workers.learning.ranking import Ranking
 from workers.learning.settings import Settings
 from workers.learning.towers import Shape
 from workers.learning.training import Towers
-from workers.learning.transitions import Pace
+from workers.learning.transitions import Pace, Past, pasts
 
 TOWERS = "towers.safetensors"
 RANKING = "ranking.safetensors"
@@ -81,13 +81,15 @@ def from_artefacts(artefacts: dict[str, bytes]) -> Model:
     settings = description["settings"]
     if "content_decay" in settings:  # of a model of before, which has one content head
         settings["content_decays"] = [settings.pop("content_decay")]
+    settings.setdefault("companions", 0)  # nor does it know what goes together
     decays = {name: tuple(settings[name]) for name in ("decays", "content_decays", "transition_decays")}
+    known = Settings(**{**settings, **decays})
     return Model(
         tensors=load(artefacts[TOWERS]),
         ranking_tensors=load(artefacts[RANKING]),
-        paces=_paces(load(artefacts[TRANSITIONS]), settings["transition_decays"], len(description["items"])),
+        paces=_paces(load(artefacts[TRANSITIONS]), pasts(known), len(description["items"])),
         shape=Shape(**{**shape, "code_sizes": tuple(shape["code_sizes"])}),
-        settings=Settings(**{**settings, **decays}),
+        settings=known,
         values=ValueScale(**description["values"]),
         items=tuple(description["items"]),
         met=tuple(description["met"]),
@@ -110,9 +112,9 @@ def _sparse_tensors(paces: tuple[Pace, ...]) -> dict[str, Tensor]:
     }
 
 
-def _paces(tensors: dict[str, Tensor], decays: list[float], items: int) -> tuple[Pace, ...]:
+def _paces(tensors: dict[str, Tensor], past: tuple[Past, ...], items: int) -> tuple[Pace, ...]:
     def weights(number: int) -> sparse.csr_matrix:
         parts = tuple(tensors[f"{number}.{part}"].numpy() for part in ("data", "indices", "indptr"))
         return sparse.csr_matrix(parts, shape=(items, items))
 
-    return tuple(Pace(decay, weights(number)) for number, decay in enumerate(decays))
+    return tuple(Pace(each, weights(number)) for number, each in enumerate(past))

@@ -15,7 +15,7 @@ from workers.learning.training import Arrays, Towers
 from workers.learning.transitions import following
 
 TRENDING = 50  # of each of the rates at a day, a week and a month
-FOLLOWING = 50  # that follow the last interactions, all paces together
+FOLLOWING = 50  # that come next after the last interactions, all paces together
 OWN = 50  # the user's last items, where items may come again
 BATCH = 128  # calls
 
@@ -41,7 +41,8 @@ def _batch(towers: Towers, arrays: Arrays, examples: Examples, rates: Floats) ->
     times, last = _met(arrays, examples, score.shape[1])
     allowed = times == 0 if arrays.data.exclude_seen else np.ones_like(times, dtype=np.bool_)
     follow = following(arrays.paces, towers.users, history, score.shape[1])
-    chosen = _chosen(np.where(allowed, score, -np.inf), follow, rates, allowed, towers.candidates)
+    next_ = follow[[not pace.past.by_item for pace in arrays.paces]].sum(axis=0)
+    chosen = _chosen(np.where(allowed, score, -np.inf), next_, rates, allowed, towers.candidates)
     if not arrays.data.exclude_seen:
         _add_own(chosen, last)
     item, padding = _padded(chosen)
@@ -69,11 +70,10 @@ def _batch(towers: Towers, arrays: Arrays, examples: Examples, rates: Floats) ->
     return candidates, np.where(padding, -1, item)
 
 
-def _chosen(score: Floats, follow: Floats, rates: Floats, allowed: Flags, nearest: int) -> Flags:
+def _chosen(score: Floats, likely: Floats, rates: Floats, allowed: Flags, nearest: int) -> Flags:
     """Return which items are candidates (B, N)."""
     chosen = np.zeros(score.shape, dtype=np.bool_)
     _mark_highest(chosen, score, nearest)
-    likely = follow.sum(axis=0)
     following = np.zeros_like(chosen)
     _mark_highest(following, likely, FOLLOWING)
     chosen |= following & (likely > 0)

@@ -1,5 +1,6 @@
 """The numbers that the SQL of recommend() is made of."""
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from workers.learning.history import ValueScale
 from workers.learning.ranking import Ranking
 from workers.learning.settings import Settings
 from workers.learning.towers import UserTower
-from workers.learning.transitions import reach_of
+from workers.learning.transitions import pasts
 
 LEARNED_NAMES = ("long", "middle", "short")
 CONTENT_NAMES = ("content", "recent_content")
@@ -45,8 +46,8 @@ def config_of(
         "repeat_count": float(ranking.repeat_count),
         "repeat_recency": float(ranking.repeat_recency),
         "transitions": [
-            {"decay": decay, "reach": reach_of(decay), "weights": weights.tolist()}
-            for decay, weights in zip(settings.transition_decays, ranking.transitions(), strict=True)
+            {**asdict(past), "weights": weights.tolist()}
+            for past, weights in zip(pasts(settings), ranking.transitions(), strict=True)
         ],
         "candidates": settings.candidates,
     }

@@ -16,7 +16,7 @@ from workers.learning.personal import settled
 from workers.learning.ranking import Ranking
 from workers.learning.settings import Settings
 from workers.learning.training import Arrays, Course, Towers, shape_of, train
-from workers.learning.transitions import fit_transitions
+from workers.learning.transitions import fit_transitions, pasts
 from workers.learning.validation import Best, Validation, fitted_ranking, gather_sorts, measure, split
 
 Progress = Callable[[str, float], None]  # what is being done, and how much of it is done (0 to 1)
@@ -39,7 +39,7 @@ def fit(
     settings = settings or (previous.settings if previous else Settings())
     since = previous.trained_until if previous else -np.inf
     period = split(data, settings, since)
-    ranking = previous.ranking() if previous else Ranking(len(settings.head_decays), len(settings.transition_decays))
+    ranking = previous.ranking() if previous else Ranking(len(settings.head_decays), len(pasts(settings)))
     epochs, horizon, explored = 0, 0.0, Exploration()
     metrics: dict[str, Any] = {}
     if period is not None:

@@ -1,14 +1,11 @@
-"""Where training starts: vectors whose inner products are EASE's weights, and the map of content that comes nearest.
-
-EASE (Steck 2019, arXiv 1905.03375): B = I - P / diag(P), P = (X'X + penalty I)^-1, for users x items X.
-"""
+"""Where training starts: vectors whose inner products are EASE's weights, and the map of content that comes nearest."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
-from workers.learning.data import Floats, Integers, TrainingData
+from workers.learning.data import Floats, TrainingData
+from workers.learning.ease import ease, most_met
 from workers.learning.settings import Settings
 from workers.learning.towers import ItemTower
 
@@ -19,8 +16,7 @@ RIDGE = 10.0  # penalty of the map from content
 def initialise(tower: ItemTower, data: TrainingData, settings: Settings) -> None:
     """Set the tower's parameters."""
     components(tower, data.content)
-    met, count = np.unique(data.item[data.wanted()], return_counts=True)
-    popular = met[np.argsort(-count, kind="stable")[: settings.ease_items]]
+    popular = most_met(data, settings.ease_items)
     if len(popular) < 2:
         return
     context, item = factors(ease(data, popular, settings.ease_penalty), settings.learned, settings.seed)
@@ -47,22 +43,6 @@ def components(tower: ItemTower, content: Floats) -> None:
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(count)])  # the sign is free: make it certain
     tower.mean.copy_(torch.from_numpy(mean))
     tower.components[:, :count] = torch.from_numpy(axes.copy())
-
-
-def ease(data: TrainingData, items: Integers, penalty: float) -> Floats:
-    """Return the weights (items, items) of the given items; the score of j for a user is the sum of B[i, j]."""
-    column = np.full(len(data.items) + 1, -1)
-    column[items] = np.arange(len(items))
-    wanted = data.wanted() & (column[data.item] >= 0)
-    pairs = np.unique(np.stack([data.user[wanted], column[data.item[wanted]]]), axis=1)
-    shape = (len(data.users), len(items))
-    met = sparse.csr_matrix((np.ones(pairs.shape[1]), (pairs[0], pairs[1])), shape=shape)
-    gram = (met.T @ met).toarray().astype(np.float32)
-    gram[np.diag_indices(len(items))] += penalty
-    inverse: Floats = torch.cholesky_inverse(torch.linalg.cholesky(torch.from_numpy(gram))).numpy()
-    weights: Floats = -inverse / inverse.diagonal()
-    np.fill_diagonal(weights, 0.0)
-    return weights
 
 
 def factors(weights: Floats, rank: int, seed: int) -> tuple[Floats, Floats]:

@@ -16,6 +16,7 @@ from workers.learning.candidates import together
 from workers.learning.data import Flags, Floats
 from workers.learning.ranking import Ranking, fit_ranking
 from workers.learning.settings import Settings
+from workers.learning.transitions import pasts
 from workers.learning.validation import LEAST, Sort, fitted_ranking, gains, trust
 
 
@@ -50,7 +51,7 @@ def _foreseen(settings: Settings, sorts: Sequence[Sort], halves: Sequence[Flags]
     half = np.concatenate(halves)
     foreseen = []
     for inside in (half, ~half):
-        ranking = Ranking(len(settings.head_decays), len(settings.transition_decays), personal=personal)
+        ranking = Ranking(len(settings.head_decays), len(pasts(settings)), personal=personal)
         fit_ranking(ranking, replace(candidates, weight=candidates.weight * torch.from_numpy(inside)))
         foreseen.append([gains(ranking, sort) for sort in sorts])
     return [

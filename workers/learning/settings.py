@@ -27,7 +27,7 @@ class Settings:
     batch: int = 256  # examples
     rate: float = 2e-3  # step of AdamW
     averaging: float = 0.99  # what a step leaves of the running mean of the weights, which is what serves
-    pull: float = 0.3  # decoupled decay towards the initial values
+    pull: float = 3.0  # decoupled decay towards the initial values
     recency: float = 3.0  # the last example weighs e^this times as much as the first
     examples: int = 20_000  # of each sort in an epoch
     validation: float = 1 / 9  # share of the interactions, the last ones
@@ -42,6 +42,7 @@ class Settings:
     transition_items: int = 6_000  # the most popular of them have transitions
     transition_neighbours: int = 30  # of each
     transition_penalty: float = 10.0
+    companions: int = 128  # items that a user met last, of which those count that go with them; 0: none
     transition_examples: int = 400_000  # interactions, the latest, that they are made of
     fewest_interactions: int = 200  # with fewer there is no validation period, and nothing is trained
     fewest_examples: int = 20  # and in the period

@@ -17,7 +17,7 @@ from workers.learning.popularity import HALF_LIVES
 from workers.learning.ranking import Candidates, Ranking, fit_ranking
 from workers.learning.settings import Settings
 from workers.learning.training import Arrays, Towers
-from workers.learning.transitions import fit_transitions
+from workers.learning.transitions import fit_transitions, pasts
 
 ENOUGH = 200  # examples of a sort that count half as much as any number of them
 LEAST = 1e-3  # nDCG beside which less makes no difference
@@ -94,7 +94,7 @@ def gather_sorts(towers: Towers, known: Arrays, examples: Sequence[Examples]) ->
 
 def fitted_ranking(settings: Settings, sorts: Sequence[Sort], *, personal: bool = True) -> Ranking:
     """Return a ranking fitted to the sorts."""
-    ranking = Ranking(len(settings.head_decays), len(settings.transition_decays), personal=personal)
+    ranking = Ranking(len(settings.head_decays), len(pasts(settings)), personal=personal)
     fit_ranking(ranking, together([candidates for sort in sorts for candidates, _ in sort.batches]))
     return ranking
 

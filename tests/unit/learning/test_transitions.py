@@ -17,7 +17,7 @@ from workers.learning.transitions import SCALE, fit_transitions, following, reac
 
 DECAY = 0.5
 ALL_OF_THEM = Settings(
-    learned=8, content=4, transition_decays=(DECAY,), transition_neighbours=1000, transition_penalty=3.0
+    learned=8, content=4, transition_decays=(DECAY,), transition_neighbours=1000, transition_penalty=3.0, companions=0
 )
 Matrix = NDArray[np.float64]
 
@@ -92,7 +92,7 @@ def test_a_past_is_added_up_with_what_its_interactions_weigh(walks: TrainingData
     for row in range(3):
         places = np.arange(histories.start[row], histories.start[row + 1])
         lag = histories.turn[places[-1]] - histories.turn[places]
-        faded = np.where(lag < pace.reach, weight[places] * DECAY**lag, 0)
+        faded = np.where(lag < pace.past.reach, weight[places] * DECAY**lag, 0)
         expected = sum(
             one * pace.weights.toarray()[item] for one, item in zip(faded, histories.item[places], strict=True)
         )
@@ -101,4 +101,4 @@ def test_a_past_is_added_up_with_what_its_interactions_weigh(walks: TrainingData
 
 def test_nothing_follows_where_nothing_was_met(walks: TrainingData) -> None:
     paces = fit_transitions(walks.before(0.0), Settings())
-    assert [pace.weights.nnz for pace in paces] == [0, 0]
+    assert [pace.weights.nnz for pace in paces] == [0, 0, 0]
