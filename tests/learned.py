@@ -60,7 +60,9 @@ def make_config(seed: int = 0, **changes: Any) -> dict[str, Any]:
         "exploration": 0.0,
         "candidates": 50,
         "transitions": [
-            {"decay": decay, "reach": reach, "weights": numbers(0.2, 2)} for decay, reach in ((0.5, 3), (0.8, 6))
+            {"decay": 0.5, "reach": 3, "weights": numbers(0.2, 2)},
+            {"decay": 0.8, "reach": 6, "by_item": False, "weights": numbers(0.2, 2)},
+            {"decay": 0.9, "reach": 5, "by_item": True, "weights": numbers(0.2, 2)},
         ],
     } | changes
 
@@ -81,7 +83,7 @@ def transitions(items: Sequence[str]) -> list[dict[str, Any]]:
             "weights": [transition(pace, item, other) for other in items if transition(pace, item, other)],
         }
         for item in items
-        for pace in (1, 2)
+        for pace in (1, 2, 3)
     ]
     return [row for row in rows if row["weights"]]
 
@@ -221,23 +223,33 @@ class Oracle:
         gap = sum((now - max(times)).total_seconds() >= edge for edge in GAP_EDGES) if times else 4
         return 5 * gap + sum(len(times) >= edge for edge in COUNT_EDGES)
 
-    def following(self, user: str, item: str, now: datetime) -> float:
-        """What the transitions of a user's last interactions add to an item."""
+    def following(self, user: str, item: str, now: datetime, *, by_item: bool | None = None) -> float:
+        """What the transitions of a user's last interactions add to an item; all, or those that count items or not."""
         context = self.context(user, now)
-        events = [event for event in self._events if event.user == user]
-        times = sorted({event.at for event in events}, reverse=True)
         total = 0.0
         for pace, given in enumerate(self._config["transitions"], start=1):
-            near = [event for event in events if times.index(event.at) < given["reach"]]
-            faded = [self._weight(event) * given["decay"] ** times.index(event.at) for event in near]
-            steps = [
-                weight * transition(pace, event.item, item)
-                for weight, event in zip(faded, near, strict=True)
-                if {event.item, item} <= set(self._trained)
-            ]
-            if near:
-                total += given["weights"][context] * sum(steps) / math.sqrt(sum(abs(weight) for weight in faded))
+            if by_item not in (None, given.get("by_item", False)):
+                continue
+            past = self._items_past(user) if given.get("by_item") else self._turns_past(user)
+            faded = [(met, weight * given["decay"] ** lag) for met, weight, lag in past if lag < given["reach"]]
+            steps = [weight * transition(pace, met, item) for met, weight in faded if {met, item} <= set(self._trained)]
+            if faded:
+                total += given["weights"][context] * sum(steps) / math.sqrt(sum(abs(weight) for _, weight in faded))
         return float(total)
+
+    def _turns_past(self, user: str) -> list[tuple[str, float, int]]:
+        """Item and weight of each interaction, and how many turns ago."""
+        events = [event for event in self._events if event.user == user]
+        times = sorted({event.at for event in events}, reverse=True)
+        return [(event.item, self._weight(event), times.index(event.at)) for event in events]
+
+    def _items_past(self, user: str) -> list[tuple[str, float, int]]:
+        """Each item with the weight of its last interaction, and how many items ago that was."""
+        last: dict[str, tuple[int, float]] = {}
+        for item, weight, turns in self._turns_past(user):
+            last[item] = min(last.get(item, (turns, -weight)), (turns, -weight))
+        order = sorted(last, key=lambda item: (last[item][0], item))
+        return [(item, -last[item][1], place) for place, item in enumerate(order)]
 
     def _weight(self, event: Event) -> float:
         weights, value = self._config["kind_weights"], self._config["value"]

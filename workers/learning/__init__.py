@@ -7,6 +7,7 @@
 | `history.py`    | the histories of a batch, whole or thinned out                           |
 | `popularity.py` | decayed counts at any moment                                             |
 | `towers.py`     | items to vectors, histories to queries                                   |
+| `ease.py`       | which items the same users meet                                          |
 | `initial.py`    | where training starts: EASE, components of content                       |
 | `objective.py`  | what training minimises                                                  |
 | `tasks.py`      | further heads: values and categories                                     |
@@ -15,7 +16,7 @@
 | `candidates.py` | what recommend() would have ranked, and all that the score looks at      |
 | `ranking.py`    | the learned weights of the score                                         |
 | `exploration.py` | whether a place is held for items that nobody has met                    |
-| `transitions.py` | what comes right after what, item by item                               |
+| `transitions.py` | what comes right after what, and goes with what, item by item           |
 | `measures.py`   | nDCG                                                                     |
 | `settings.py`   | hyper-parameters                                                         |
 | `validation.py` | the validation period: its examples, early stopping, the ranking's fit   |

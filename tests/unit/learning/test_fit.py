@@ -38,15 +38,17 @@ def test_an_artefact_gives_the_same_model(model: Model) -> None:
     assert _but_tensors(read) == _but_tensors(model)
 
 
-def test_a_model_of_before_has_one_head_of_content(data: TrainingData, settings: Settings) -> None:
-    model = fit(data, replace(settings, content_decays=(0.93,)))
+def test_a_model_of_before_stays_what_it_is(data: TrainingData, settings: Settings) -> None:
+    model = fit(data, replace(settings, content_decays=(0.93,), companions=0))
     files = to_artefacts(model)
     description = json.loads(files["model.json"])
     description["settings"]["content_decay"] = description["settings"].pop("content_decays")[0]
+    del description["settings"]["companions"]
     read = from_artefacts({**files, "model.json": json.dumps(description).encode()})
     assert read.settings == model.settings
     assert read.towers().users.gates().equal(model.towers().users.gates())
     assert fit(data, previous=read).settings == model.settings, "training on keeps its heads"
+    assert transitions_of(read) == transitions_of(model)
 
 
 def _but_tensors(model: Model) -> Model:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
@@ -97,6 +98,43 @@ def test_a_past_is_added_up_with_what_its_interactions_weigh(walks: TrainingData
             one * pace.weights.toarray()[item] for one, item in zip(faded, histories.item[places], strict=True)
         )
         np.testing.assert_allclose(found[row], expected / np.sqrt(faded.sum()), rtol=1e-4)
+
+
+def test_what_goes_together_is_what_ease_says(walks: TrainingData) -> None:
+    settings = replace(ALL_OF_THEM, companions=5, ease_penalty=2.0)
+    _, pace = fit_transitions(walks, settings)
+    met = np.zeros((len(walks.users), 12))
+    met[walks.user, walks.item] = 1
+    inverse = np.linalg.inv(met.T @ met + 2.0 * np.eye(12))
+    expected = -inverse / np.diag(inverse) * SCALE
+    np.fill_diagonal(expected, 0)
+    np.testing.assert_allclose(pace.weights.toarray(), np.maximum(expected, 0), atol=1e-4)
+    assert (pace.past.decay, pace.past.reach, pace.past.by_item) == (1.0, 5, True)
+
+
+def test_each_of_the_last_items_counts_once_as_it_was_met_last(walks: TrainingData) -> None:
+    settings = replace(ALL_OF_THEM, companions=5)
+    _, pace = fit_transitions(walks, settings)
+    data = replace(walks, kind=np.arange(600) % 2, kinds=("a", "b"), kind_weights=np.ones(2, np.float32))
+    towers = Towers(shape_of(data), settings)
+    towers.users.kind_weight.data[:] = torch.tensor([0.6, 1.7])
+    arrays = Arrays.of(data, towers)
+    histories = arrays.histories
+    user, nothing = np.arange(20), np.zeros(20, dtype=np.float32)
+    no_target = np.zeros(20, np.int64)
+    examples = Examples(user, histories.start[1:], np.full(20, 1e6), np.arange(21), no_target, nothing, nothing)
+    (found,) = following((pace,), towers.users, history_batch(histories, examples, arrays.values), 12)
+    for row in range(20):
+        last: dict[int, tuple[int, float]] = {}
+        for place in range(histories.start[row], histories.start[row + 1]):
+            key = (-int(histories.turn[place]), -[0.6, 1.7][histories.kind[place]])
+            item = int(histories.item[place])
+            last[item] = min(last.get(item, key), key)
+        latest = sorted(last, key=lambda item: (last[item][0], item))[:5]
+        weights = {item: -last[item][1] for item in latest}
+        assert len(last) > len(weights), "some are out of reach"
+        expected = sum(weight * pace.weights.toarray()[item] for item, weight in weights.items())
+        np.testing.assert_allclose(found[row], expected / np.sqrt(sum(weights.values())), rtol=1e-4, atol=1e-6)
 
 
 def test_nothing_follows_where_nothing_was_met(walks: TrainingData) -> None:
