@@ -42,9 +42,7 @@ class Settings:
     transition_items: int = 6_000  # the most popular of them have transitions
     transition_neighbours: int = 30  # of each
     transition_penalty: float = 10.0
-    companions: Annotated[int, Field(ge=0)] = (
-        128  # items that a user met last, of which those count that go with them; 0: none
-    )
+    companions: Annotated[int, Field(ge=0)] = 128  # items met last of which those count that go with them
     transition_examples: int = 400_000  # interactions, the latest, that they are made of
     fewest_interactions: int = 200  # with fewer there is no validation period, and nothing is trained
     fewest_examples: int = 20  # and in the period

@@ -88,15 +88,21 @@ def _faded(past: Past, history: HistoryBatch, weight: Floats) -> tuple[Integers,
     """Return row, item and faded weight of what counts."""
     lag, row, item = history.lag.numpy(), history.row.numpy(), history.item.numpy()
     if past.by_item:
-        order = np.lexsort((-weight, lag, item, row))
-        row, item, lag, weight = row[order], item[order], lag[order], weight[order]
-        last = np.append(True, (np.diff(row) != 0) | (np.diff(item) != 0))[: len(row)]  # of the lines with an item
-        order = np.flatnonzero(last)[np.lexsort((item[last], lag[last], row[last]))]
-        row, item, weight = row[order], item[order], weight[order]
+        last = _last_meetings(row, item, lag, weight)
+        row, item, weight = row[last], item[last], weight[last]
         lag = np.arange(len(row)) - np.searchsorted(row, row)  # the number of items met later
     near = lag < past.reach
     faded = (weight[near] * past.decay ** lag[near]).astype(np.float32)
     return row[near], item[near], faded
+
+
+def _last_meetings(row: Integers, item: Integers, lag: Floats, weight: Floats) -> Integers:
+    """Return where each row met each of its items last, the latest first; of several at once the weightiest."""
+    order = np.lexsort((-weight, lag, item, row))
+    another = (np.diff(row[order], prepend=-1) != 0) | (np.diff(item[order], prepend=-1) != 0)
+    last = order[another]
+    latest: Integers = last[np.lexsort((item[last], lag[last], row[last]))]
+    return latest
 
 
 def _weights(data: TrainingData, histories: Histories, popular: Integers, past: Past, settings: Settings) -> Floats:
