@@ -90,7 +90,8 @@ def connect(url: str, *, application_name: str) -> Connection:
     """Open a connection that vectors can be sent over; each statement commits by itself.
 
     No commit waits for the disk: a crash of the server takes back a publish together with the deletion of its
-    changes, which are then in the queue again. Of a client that vanished the server lets go in half a minute, with
+    changes, which are then in the queue again. (Vectors of derived models are published and released in transactions
+    of their own: there the database waits.) Of a client that vanished the server lets go in half a minute, with
     the locks that it held.
     """
     connection = database.connect(url, application_name=application_name)

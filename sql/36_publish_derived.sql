@@ -135,12 +135,14 @@ begin
     return query select i, 'superseded' from unnest(item_ids) i;
     return;
   end if;
+  -- the lease is ended by another transaction, which a worker may make after a crash has taken back what was not yet on disk
+  perform set_config('synchronous_commit', 'on', true);
   return query execute format('select * from dynrec_data.publish_derived_m%s($1, $2, $3, $4)', model) using token, item_ids, embeddings, contexts;
 end
 $$;
 comment on function dynrec._publish_derived(uuid, int, text[], vector[], vector[]) is
   'Internal. Stores the vectors that a model made of a lease''s items; a null embedding removes the item. contexts: those of the first item, one for each head, '
-  'then those of the second, and so on; empty for a content model. Outcome per item: published, unchanged, removed, superseded.';
+  'then those of the second, and so on; empty for a content model. Outcome per item: published, unchanged, removed, superseded. Its commit waits for the disk, as the release is a transaction of its own.';
 
 create or replace function dynrec._release_derived(token uuid, item_ids text[]) returns bigint
 language sql security definer

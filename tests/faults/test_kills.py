@@ -2,16 +2,22 @@
 
 import random
 import time
+from uuid import UUID
 
+import numpy as np
 import psycopg
 import pytest
 
+from dynrec_store import models, queue
 from dynrec_store.embedded import EmbeddedPostgres
+from tests.drain import claim, drain
 from tests.faults.conftest import BROKERS
 from tests.faults.load import Load, until
 from tests.faults.nursery import Nursery
 from tests.faults.server import kill_server
+from tests.property import shop
 from tests.property.shop import Connection
+from workers.encoders.hashing import HashingEncoder
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -54,3 +60,30 @@ def test_the_database_is_killed(durable_server: EmbeddedPostgres, nursery: Nurse
                 durable_server.start()
     assert load.differences() == []
     assert nursery.complaints() == ""
+
+
+def test_derived_vectors_outlive_a_crash_before_their_release(
+    durable_server: EmbeddedPostgres, database_url: str
+) -> None:
+    """A worker publishes, the database crashes, and the worker goes on to end the lease: nothing says that again."""
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute("alter system set wal_writer_delay = '10s'")
+        admin.execute("select pg_reload_conf()")
+        admin.execute("insert into item (id, title) select 900 + n, 'lamp ' || n from generate_series(1, 5) n")
+        with queue.connect(database_url, application_name="test") as worker:
+            drain(worker, HashingEncoder(shop.DIMENSION))
+            token = claim(worker, shop.NAME, "derived")
+            assert token is not None
+            admin.execute("select pg_logical_emit_message(true, '', '')")  # all until now is on disk
+            (model,) = models.derived_models(worker, shop.NAME)
+            items = [row.item_id for row in models.read_derived(worker, UUID(token), model.model_id)]
+            vectors = [np.ones(model.dimension, dtype=np.float32) for _ in items]
+            models.publish_derived(worker, UUID(token), model.model_id, items, vectors, [])
+            kill_server(durable_server)
+    durable_server.start()
+    with queue.connect(database_url, application_name="test") as worker:
+        assert models.release_derived(worker, UUID(token), items) == len(items) >= 5
+        statement = "select count(*) from dynrec_data.item_vector where model_id = %s and item_id = any (%s)"
+        assert worker.execute(statement, [model.model_id, items]).fetchone() == (len(items),)
+        worker.execute("alter system reset wal_writer_delay")
+        worker.execute("select pg_reload_conf()")
