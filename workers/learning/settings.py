@@ -42,8 +42,8 @@ class Settings:
     transition_items: int = 6_000  # the most popular of them have transitions
     transition_neighbours: int = 30  # of each
     transition_penalty: float = 10.0
-    companions: Annotated[int, Field(ge=0)] = 128  # items met last of which those count that go with them
     transition_examples: int = 400_000  # interactions, the latest, that they are made of
+    companions: Annotated[int, Field(ge=0)] = 128  # items met last, of which what goes with them counts; 0: none
     fewest_interactions: int = 200  # with fewer there is no validation period, and nothing is trained
     fewest_examples: int = 20  # and in the period
     continued_epochs: int = 2
