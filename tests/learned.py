@@ -225,17 +225,22 @@ class Oracle:
 
     def following(self, user: str, item: str, now: datetime, *, by_item: bool | None = None) -> float:
         """What the transitions of a user's last interactions add to an item; all, or those that count items or not."""
+        return sum(self.following_each(user, item, now, by_item=by_item).values())
+
+    def following_each(self, user: str, item: str, now: datetime, *, by_item: bool | None = None) -> dict[str, float]:
+        """The part in it of each item that the user met."""
         context = self.context(user, now)
-        total = 0.0
+        parts: dict[str, float] = {}
         for pace, given in enumerate(self._config["transitions"], start=1):
             if by_item not in (None, given.get("by_item", False)):
                 continue
             past = self._items_past(user) if given.get("by_item") else self._turns_past(user)
             faded = [(met, weight * given["decay"] ** lag) for met, weight, lag in past if lag < given["reach"]]
-            steps = [weight * transition(pace, met, item) for met, weight in faded if {met, item} <= set(self._trained)]
-            if faded:
-                total += given["weights"][context] * sum(steps) / math.sqrt(sum(abs(weight) for _, weight in faded))
-        return float(total)
+            factor = given["weights"][context] / math.sqrt(sum(abs(weight) for _, weight in faded) or 1.0)
+            for met, weight in faded:
+                if {met, item} <= set(self._trained):
+                    parts[met] = parts.get(met, 0.0) + float(factor * weight * transition(pace, met, item))
+        return parts
 
     def _turns_past(self, user: str) -> list[tuple[str, float, int]]:
         """Item and weight of each interaction, and how many turns ago."""

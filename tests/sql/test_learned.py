@@ -222,6 +222,24 @@ def test_explanations_add_up(shop: Shop, answers: Answers) -> None:
     assert sum(contribution for (contribution,) in reasons) == pytest.approx(expected, abs=1e-4)
 
 
+def test_each_item_is_credited_with_what_follows_it(shop: Shop) -> None:
+    shop.add_events(events(0, 60))
+    shop.drain()
+    config = make_config(gates=[[0.0] * 25] * 5)
+    answers = Answers(shop, config, stage(shop.connection, config))
+    answers.drain()
+    shop.execute("select dynrec.promote_model('shop')")
+    shop.execute("select set_config('dynrec.clock', %s, false)", [NOW.isoformat()])
+    for user in USERS:
+        credited = dict(
+            shop.execute("select because_item_id, contribution from dynrec.explain('shop', %s, '2', 100)", [user])
+        )
+        parts = answers.oracle().following_each(user, "2", NOW)
+        assert len({item for item, part in parts.items() if part}) > 1
+        assert credited == pytest.approx({item: parts.get(item, 0.0) for item in credited}, abs=1e-4)
+        assert {item for item, part in parts.items() if part} <= set(credited)
+
+
 def test_a_session_is_a_user_who_met_its_items_just_now(shop: Shop, answers: Answers) -> None:
     session = ["3", "8", "5", "3"]
     shop.add_events(
