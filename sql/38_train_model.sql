@@ -56,11 +56,12 @@ declare
 begin
   select v.* into strict m from dynrec_data.model_version v where v.id = model;
   perform dynrec._hold_interactions(r) from dynrec_data.recommender r where r.id = m.recommender_id;
-  return query execute format('select i.* from dynrec_data.interactions_all_%s() i where i.occurred_at >= $1 and i.occurred_at < $2 order by i.occurred_at', m.recommender_id)
+  return query execute format('select i.* from dynrec_data.interactions_all_%s() i where i.occurred_at >= $1 and i.occurred_at < $2
+      order by i.occurred_at, i.user_id collate "C", i.item_id collate "C", i.kind collate "C", i.value', m.recommender_id)
     using coalesce(m.data_from, '-infinity'), m.data_until;
 end
 $$;
-comment on function dynrec._training_interactions(int) is 'Internal. The interactions that a model learns from, in the order of time.';
+comment on function dynrec._training_interactions(int) is 'Internal. The interactions that a model learns from, in the order of time; of ties, in one that the table''s own order has no part in, so that training is repeatable.';
 
 create or replace function dynrec._training_items(model int) returns table (item_id text, embedding vector)
 language plpgsql stable security definer

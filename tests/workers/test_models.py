@@ -204,6 +204,18 @@ def torch_scores(connection: queue.Connection, model: int, now: datetime) -> dic
     return scored
 
 
+def test_training_reads_ties_in_one_order(shop: Connection, database_url: str) -> None:
+    shop.execute("update clicks set occurred_at = date_trunc('day', occurred_at)")
+    ((model,),) = shop.execute("select dynrec.stage_model('shop')").fetchall()
+    with queue.connect(database_url, application_name="test") as connection:
+        before = list(models.training_interactions(connection, model))
+        shop.execute("create table shuffled as table clicks")
+        shop.execute("delete from clicks")
+        shop.execute("insert into clicks select * from shuffled order by md5(shuffled::text)")
+        assert list(models.training_interactions(connection, model)) == before
+    assert len(before) == 800
+
+
 def test_another_encoder(shop: Connection, settings: Settings, database_url: str) -> None:
     shop.execute("select dynrec.register_encoder('small', 'hashing', '', 32)")
     with running(settings, database_url):
