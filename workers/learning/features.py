@@ -17,6 +17,7 @@ from workers.learning.preprocessing import Column, Numbers, column_options, drop
 
 Labels = Sequence[Sequence[str | None]]
 
+LIMIT_BEFORE = 5.0  # of models that were stored without one
 TRUSTED = [
     "numpy.dtype",
     "sklearn.impute._iterative.IterativeImputer",
@@ -175,6 +176,7 @@ class FeatureMaker:
             "vocabularies": self.vocabularies,
             "interpolated": self.memory.columns,
             "dropped": self.dropped,
+            "limit": self.numbers.limit,
         }
         state = {
             "about": json.dumps(about),
@@ -199,6 +201,7 @@ class FeatureMaker:
                 state["predictor"],
                 state["quantile"],
                 state["standard"],
+                about.get("limit", LIMIT_BEFORE),
             )
             return cls(
                 names=tuple((name, sort) for name, sort in about["names"]),

@@ -16,7 +16,7 @@ from dynrec_store.exceptions import ConfigurationError
 from workers.learning.cleaning import LARGEST, finite, robust_bounds
 from workers.learning.data import Flags, Floats, Integers, Times
 
-LIMIT = 5.0  # of what is scaled, in standard deviations
+LIMIT = 3.0  # of what is scaled, in standard deviations: beyond all that was seen is no farther than one in a thousand
 QUANTILES = 1000  # kept of a column, at most
 PREDICTED_FROM = 10_000  # rows that a predictor is fitted to, at most
 
@@ -134,6 +134,7 @@ class Numbers:
     predictor: Any  # a fitted IterativeImputer, or None
     quantile: Any  # a fitted QuantileTransformer for the columns of scale "quantile", or None
     standard: Any  # a fitted StandardScaler for those and the columns of scale "standard", or None
+    limit: float = LIMIT  # of what is scaled, in standard deviations
 
     @classmethod
     def fitted(cls, names: Sequence[str], options: Sequence[ColumnOptions], numbers: Times) -> "Numbers":
@@ -192,7 +193,7 @@ class Numbers:
         if len(numbers) and quantile:
             scaled[:, quantile] = self.quantile.transform(scaled[:, quantile])
         if len(numbers) and both:
-            scaled[:, both] = np.clip(self.standard.transform(scaled[:, both]), -LIMIT, LIMIT)
+            scaled[:, both] = np.clip(self.standard.transform(scaled[:, both]), -self.limit, self.limit)
         still = [place for place, column in enumerate(self.columns) if column.scale != "none" and not column.scaled]
         scaled[:, still] = 0.0
         return scaled

@@ -1,5 +1,6 @@
 """Features: what is missing, what is scaled, and that serving does what training did."""
 
+import json
 from pathlib import PurePath
 from typing import Any
 
@@ -12,7 +13,7 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from dynrec_store.exceptions import ConfigurationError
 from workers.learning.data import Times
-from workers.learning.features import FeatureMaker, Snapshot
+from workers.learning.features import TRUSTED, FeatureMaker, Snapshot
 
 NAMES = [("price", "number"), ("brand", "label"), ("weight", "number"), ("age", "number"), ("colour", "label")]
 EVERY_KIND = {
@@ -91,7 +92,7 @@ def test_quantiles_and_standard_scores_are_scikit_learns() -> None:
     scaled = prepared(FeatureMaker.fitted(NAMES, [taken], options), taken)
     transformer = QuantileTransformer(n_quantiles=len(values), output_distribution="normal")
     quantiles = StandardScaler().fit_transform(transformer.fit_transform(values[:, :1]))
-    np.testing.assert_allclose(scaled[:, :1], np.clip(quantiles, -5, 5), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scaled[:, :1], np.clip(quantiles, -3, 3), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(scaled[:, 1:2], StandardScaler().fit_transform(values[:, 1:2]), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(scaled[:, 2], values[:, 2], rtol=1e-6)
 
@@ -104,7 +105,7 @@ def test_without_options_everything_is_finite_and_small_and_missing_numbers_are_
     taken = snapshot(values)
     scaled = prepared(FeatureMaker.fitted(NAMES, [taken], {}), taken)
     assert scaled.shape == (200, 5)  # the column that never varied misses nothing, nor has it anything to say
-    assert np.abs(scaled[:, :3]).max() <= 5
+    assert np.abs(scaled[:, :3]).max() <= 3
     assert (scaled[:, 1] == 0).all()
     np.testing.assert_array_equal(scaled[:, 3:], ~(np.abs(values[:, [0, 2]]) < 1e30))
 
@@ -152,6 +153,26 @@ def test_serving_does_what_training_did(options: object) -> None:
         np.testing.assert_allclose(alone[0], trained[row], rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(alone_codes[0], codes[row])
     assert served.report() == maker.report()
+
+
+@pytest.mark.parametrize("scale", ["quantile", "standard"])
+def test_what_is_beyond_all_that_was_seen_is_no_farther_than_three_deviations(scale: str) -> None:
+    maker, _ = one_column([float(row) for row in range(200)], scale=scale)
+    later = maker.transform([[150.0], [199.0], [250.0], [1e6]], [[]] * 4)[0][:, 0]
+    assert (np.diff(later) >= 0).all()
+    assert later[-1] <= 3
+    assert later[-1] > later[0]
+
+
+def test_models_that_were_stored_before_keep_their_limit_of_five() -> None:
+    maker, _ = one_column([float(row) for row in range(2000)])
+    state = skops.io.loads(maker.to_bytes(), trusted=TRUSTED)
+    about = json.loads(state["about"])
+    assert about.pop("limit") == 3
+    before = FeatureMaker.from_bytes(bytes(skops.io.dumps(state | {"about": json.dumps(about)})))
+    assert maker.transform([[1e6]], [[]])[0][0, 0] == pytest.approx(3)
+    assert before.transform([[1e6]], [[]])[0][0, 0] == pytest.approx(5)
+    assert FeatureMaker.from_bytes(before.to_bytes()).transform([[1e6]], [[]])[0][0, 0] == pytest.approx(5)
 
 
 def test_an_item_of_which_nothing_is_known_is_the_same_alone_and_in_company() -> None:
