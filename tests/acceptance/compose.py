@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import psycopg
 
 from dynrec_store.binaries import locate
 from tests.acceptance.page import Block, script
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 PORTS = ("STACK_PORT", "STACK_METRICS_PORT", "STACK_PROMETHEUS_PORT", "STACK_FLOWER_PORT")
@@ -33,13 +33,6 @@ def compose_command() -> str | None:
     docker = shutil.which("docker")
     found = docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0
     return f"{docker} compose" if found else None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until(holds: Callable[[], bool], what: str) -> None:
@@ -89,7 +82,7 @@ class Terminal:
                 "PATH": ":".join([*map(str, paths), os.environ["PATH"]]),
                 "STACK_TAG": "test",
             }
-            | {name: str(free_port()) for name in PORTS},
+            | {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)},
         )
 
     def run(self, block: str) -> str:

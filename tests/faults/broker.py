@@ -12,6 +12,7 @@ from typing import Self
 import pytest
 
 from tests.faults.load import PATIENCE
+from tests.ports import free_port
 
 
 class Redis:
@@ -21,9 +22,7 @@ class Redis:
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip("redis-server is not installed: dispatcher and worker only break together")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]

@@ -14,6 +14,8 @@ from typing import Self
 
 import pytest
 
+from tests.ports import free_ports
+
 STARTS = 120.0  # seconds until it should have started
 PROTOCOL = b"AMQP\x00\x00\x09\x01"
 
@@ -27,7 +29,7 @@ class RabbitMQ:
         epmd = shutil.which("epmd")
         if program is None or epmd is None:
             pytest.skip("rabbitmq-server is not installed (Debian package rabbitmq-server)")
-        self.port, registry, between_nodes = _free_ports(3)
+        self.port, registry, between_nodes = free_ports(3)
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
         self._content = folder / "content"
         self._program = program
@@ -87,13 +89,3 @@ class RabbitMQ:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

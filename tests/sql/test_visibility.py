@@ -13,6 +13,7 @@ from dynrec_store.binaries import as_server_user, locate
 from dynrec_store.embedded import EmbeddedPostgres
 from tests.conftest import SETTINGS
 from tests.drain import Session
+from tests.ports import free_port
 from tests.sql.shop import NOON, Event, Shop, create_shop
 
 READS: dict[str, dict[str, Any]] = {
@@ -180,7 +181,7 @@ def standby(open_folder: Path, postgres_package: str) -> Iterator[tuple[Session,
                 "--checkpoint=fast",
             ]
         )
-        port = int((open_folder / "primary" / "port").read_text()) + 7
+        port = free_port()
         postmaster.start(binaries, folder / "pgdata", None, port)
         url = primary.url.replace(f":{primary.url.rsplit(':', 1)[1].split('/')[0]}/", f":{port}/")
         with database.connect(primary.url) as first, database.connect(url) as second:
