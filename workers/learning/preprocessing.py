@@ -16,7 +16,7 @@ from dynrec_store.exceptions import ConfigurationError
 from workers.learning.cleaning import LARGEST, finite, robust_bounds
 from workers.learning.data import Flags, Floats, Integers, Times
 
-LIMIT = 3.0  # of what is scaled, in standard deviations: beyond all that was seen is no farther than one in a thousand
+LIMIT = 3.0  # of what is scaled, in standard deviations: what is beyond all that was seen goes no farther
 QUANTILES = 1000  # kept of a column, at most
 PREDICTED_FROM = 10_000  # rows that a predictor is fitted to, at most
 
