@@ -36,7 +36,7 @@ end
 $$;
 comment on function dynrec.stage_model(text, text, jsonb, boolean) is
   'Begins a model version and returns its number: a learned one, to be trained by `dynrec train` on the interactions up to now, or, with encoder, another content space, whose '
-  'backfill begins at once. continue_active: training goes on from the active model. options: hyper-parameters of training, features (how missing values are made up and numbers scaled), promote (true: as soon as it is complete, unless it loses). The recommender goes on answering as before until dynrec.promote_model.';
+  'backfill begins at once. continue_active: training goes on from the active model. options: hyper-parameters of training, features (how missing values are made up and numbers scaled), promote (true: as soon as it is complete; one that goes on from the active model, unless it loses against that). The recommender goes on answering as before until dynrec.promote_model.';
 
 create or replace function dynrec._stage_encoder(r dynrec_data.recommender, encoder text) returns int
 language plpgsql

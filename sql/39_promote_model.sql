@@ -16,12 +16,15 @@ begin
   get diagnostics finished = row_count;
   perform dynrec.promote_model(r.name, m.id)
   from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id
-  where m.state = 'shadow' and m.options -> 'promote' = 'true' and m.id > r.active_model_id and not dynrec._loses(m);
+  where m.state = 'shadow' and m.options -> 'promote' = 'true' and m.id > r.active_model_id and not dynrec._loses(m)
+    -- one that goes on from another was compared with that one
+    and coalesce(m.parent_model_id = r.active_model_id, true);
   return finished;
 end
 $$;
 comment on function dynrec._finish_backfills() is
-  'Internal. Model versions whose items and users are all there, with their index, answer in the shadow from now on; those that were to be promoted are, unless they lost.';
+  'Internal. Model versions whose items and users are all there, with their index, answer in the shadow from now on; those that were to be promoted are, unless they lost, '
+  'or go on from a model that no longer answers.';
 
 create or replace function dynrec._has_vector_index(model int) returns boolean
 language sql stable
@@ -35,10 +38,11 @@ create or replace function dynrec._loses(m dynrec_data.model_version) returns bo
 language sql immutable
 set search_path from current
 as $$
-  select coalesce((m.metrics #>> '{active,ndcg_at_10}')::double precision > (m.metrics ->> 'ndcg_at_10')::double precision, false)
+  select m.parent_model_id is not null
+    and coalesce((m.metrics #>> '{active,ndcg_at_10}')::double precision > (m.metrics ->> 'ndcg_at_10')::double precision, true)
 $$;
 comment on function dynrec._loses(dynrec_data.model_version) is
-  'Internal. Whether a model foresaw the newest period worse than the model that was active when it was trained.';
+  'Internal. Whether a model that goes on from another foresaw the newest period worse than that one, or had too little of it to be compared with.';
 
 create or replace function dynrec.promote_model(recommender text, model_version int default null, force boolean default false) returns int
 language plpgsql security definer
@@ -64,8 +68,12 @@ begin
     perform dynrec._reject(format('model version %s cannot answer yet or any more: it is %s', m.id, m.state), m.id::text,
       case m.state when 'backfilling' then 'Wait for its backfill: see dynrec.model_versions.' else 'Train another one: dynrec train.' end);
   elsif not force and dynrec._loses(m) then
-    perform dynrec._reject(format('model version %s loses against the active one on the newest period: nDCG@10 %s against %s',
-      m.id, m.metrics ->> 'ndcg_at_10', m.metrics #>> '{active,ndcg_at_10}'), m.id::text, 'Train with more data, or promote it all the same with force => true.');
+    perform dynrec._reject(
+      case when m.metrics ? 'active'
+        then format('model version %s loses against %s, which it goes on from, on the newest period: nDCG@10 %s against %s',
+          m.id, m.parent_model_id, m.metrics ->> 'ndcg_at_10', m.metrics #>> '{active,ndcg_at_10}')
+        else format('model version %s goes on from %s, and too little came since to compare them', m.id, m.parent_model_id)
+      end, m.id::text, 'Train with more data, or promote it all the same with force => true.');
   end if;
   perform dynrec._activate(r, m);
   return m.id;
@@ -73,7 +81,7 @@ end
 $$;
 comment on function dynrec.promote_model(text, int, boolean) is
   'Lets a model version answer (default: the newest in the shadow): items and users switch with the commit, nobody sees two spaces mixed. The one before stays up to date on standby. '
-  'Returns the number. Raises invalid_parameter_value if its backfill is not done, or if it lost against the active one in training and force is not given.';
+  'Returns the number. Raises invalid_parameter_value if its backfill is not done, or, unless force is given, if it lost against the one it goes on from or had too little to be compared by.';
 
 create or replace function dynrec._activate(r dynrec_data.recommender, m dynrec_data.model_version) returns void
 language plpgsql

@@ -97,10 +97,19 @@ def towers(item_id: str, content: npt.NDArray[np.floating]) -> tuple[Vector, lis
 
 
 def stage(
-    connection: Session, config: Mapping[str, Any] | None = None, recommender: str = "shop", **metrics: Any
+    connection: Session,
+    config: Mapping[str, Any] | None = None,
+    recommender: str = "shop",
+    *,
+    continue_active: bool = False,
+    promote: bool = False,
+    **metrics: Any,
 ) -> int:
     """A model that is trained, as far as the database knows; its backfill waits."""
-    ((model,),) = connection.execute("select dynrec.stage_model(%s)", [recommender]).fetchall()
+    ((model,),) = connection.execute(
+        "select dynrec.stage_model(%s, options => %s, continue_active => %s)",
+        [recommender, json.dumps({"promote": promote}), continue_active],
+    ).fetchall()
     connection.execute("select dynrec._training_begins(%s)", [model])
     connection.execute(
         "select dynrec._store_model(%s, %s, %s, %s, '{}', '{weights}', array[%s::bytea], %s)",

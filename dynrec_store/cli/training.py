@@ -37,7 +37,7 @@ def train(
         bool | None,
         typer.Option(
             "--promote/--no-promote",
-            help="Let it answer as soon as it is complete, unless it loses against the active one.",
+            help="Let it answer as soon as it is complete; with --continue, unless it loses against the active one.",
             show_default="with --continue",
             envvar="DYNREC_PROMOTE",
         ),

@@ -37,11 +37,55 @@ def test_nothing_is_promoted_before_its_backfill_is_done(events: Shop) -> None:
     assert events.value("select dynrec.promote_model('shop')") == model
 
 
-def test_what_lost_is_promoted_by_force_alone(events: Shop) -> None:
-    model = stage(events.connection, ndcg_at_10=0.1, active={"ndcg_at_10": 0.2})
+@pytest.fixture
+def learned(events: Shop) -> int:
+    """The number of a learned model that answers."""
+    model = stage(events.connection)
     backfill(events.connection)
-    refused(events, "select dynrec.promote_model('shop')", "loses against the active one .*: nDCG@10 0.1 against 0.2")
+    events.execute("select dynrec.promote_model('shop')")
+    return model
+
+
+def test_what_lost_is_promoted_by_force_alone(events: Shop, learned: int) -> None:
+    model = stage(events.connection, continue_active=True, ndcg_at_10=0.1, active={"ndcg_at_10": 0.2})
+    backfill(events.connection)
+    refused(
+        events,
+        "select dynrec.promote_model('shop')",
+        f"loses against {learned}, which it goes on from, .*: nDCG@10 0.1 against 0.2",
+    )
     assert events.value("select dynrec.promote_model('shop', force => true)") == model
+
+
+def test_what_was_not_compared_is_promoted_by_force_alone(events: Shop, learned: int) -> None:
+    model = stage(events.connection, continue_active=True)
+    backfill(events.connection)
+    refused(events, "select dynrec.promote_model('shop')", f"goes on from {learned}, and too little came since")
+    assert events.value("select dynrec.promote_model('shop', force => true)") == model
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        ({"ndcg_at_10": 0.2, "active": {"ndcg_at_10": 0.2}}, "active"),
+        ({"ndcg_at_10": 0.19, "active": {"ndcg_at_10": 0.2}}, "shadow"),
+        ({}, "shadow"),
+    ],
+)
+@pytest.mark.usefixtures("learned")
+def test_what_goes_on_is_promoted_unless_it_loses(events: Shop, metrics: dict[str, Any], expected: str) -> None:
+    model = stage(events.connection, continue_active=True, promote=True, **metrics)
+    backfill(events.connection)
+    assert state(events, model) == expected
+
+
+@pytest.mark.usefixtures("learned")
+def test_what_goes_on_from_a_model_that_was_rolled_back_is_not_promoted(events: Shop) -> None:
+    better: dict[str, Any] = {"ndcg_at_10": 0.3, "active": {"ndcg_at_10": 0.2}}
+    model = stage(events.connection, continue_active=True, promote=True, **better)
+    events.execute("select dynrec.rollback_model('shop')")
+    backfill(events.connection)
+    assert state(events, model) == "shadow"
 
 
 def test_what_is_needed_cannot_be_retired(events: Shop) -> None:

@@ -17,7 +17,7 @@ from workers.learning.ranking import Ranking
 from workers.learning.settings import Settings
 from workers.learning.training import Arrays, Course, Towers, shape_of, train
 from workers.learning.transitions import fit_transitions, pasts
-from workers.learning.validation import Best, Validation, fitted_ranking, gather_sorts, measure, split
+from workers.learning.validation import Best, Validation, figures, fitted_ranking, gather_sorts, measure, split
 
 Progress = Callable[[str, float], None]  # what is being done, and how much of it is done (0 to 1)
 
@@ -39,17 +39,18 @@ def fit(
     settings = settings or (previous.settings if previous else Settings())
     since = previous.trained_until if previous else -np.inf
     period = split(data, settings, since)
-    ranking = previous.ranking() if previous else Ranking(len(settings.head_decays), len(pasts(settings)))
-    epochs, horizon, explored = 0, 0.0, Exploration()
+    known = _known_ranking(previous, settings)
+    ranking = known or Ranking(len(settings.head_decays), len(pasts(settings)))
+    epochs, horizon, explored = 0, 0.0, _explored(previous)
     metrics: dict[str, Any] = {}
     if period is not None:
-        towers, best = _validated(period, settings, previous, device, progress)
-        epochs, ranking = best.epoch, settled(best.ranking or ranking, settings, best.sorts)
-        metrics = {"epochs": epochs, "personal": bool(ranking.personal), **measure(ranking, best.sorts)}
+        best = _validated(period, settings, previous, device, progress)
+        epochs, horizon = best.epoch, period.horizon
+        ranking, gained = settled(best.ranking or ranking, settings, best.sorts, known)
+        metrics = {"epochs": epochs, "personal": bool(ranking.personal), **figures(best.sorts, gained)}
         if previous is not None:
             metrics["previous"] = _of_previous(previous, period)
         explored = exploration(ranking, best.sorts)
-        horizon = period.horizon
     if settings.exploration is not None:
         explored = Exploration(settings.exploration)
     towers = new_towers(data, settings, previous)
@@ -70,10 +71,8 @@ def new_towers(data: TrainingData, settings: Settings, previous: Model | None = 
     return towers.eval()
 
 
-def _validated(
-    period: Validation, settings: Settings, previous: Model | None, device: str, progress: Progress
-) -> tuple[Towers, Best]:
-    """Train on what came before the period; return the towers of the best epoch, and that epoch."""
+def _validated(period: Validation, settings: Settings, previous: Model | None, device: str, progress: Progress) -> Best:
+    """Train on what came before the period; return the best epoch."""
     towers = new_towers(period.before, settings, previous)
     known = period.known(towers, settings)
     epochs = _planned(settings, previous)
@@ -89,8 +88,23 @@ def _validated(
     since = previous.trained_until if previous else -np.inf
     course = Course(epochs, epochs, period.horizon, since, device)
     train(towers, Arrays.of(period.before, towers), settings, course, after_epoch)
-    best.restore()
-    return towers, best
+    return best
+
+
+def _known_ranking(previous: Model | None, settings: Settings) -> Ranking | None:
+    """Return the previous model's ranking, if it weighs what this one's would."""
+    if previous is None:
+        return None
+    before = previous.settings
+    same = (before.head_decays, pasts(before)) == (settings.head_decays, pasts(settings))
+    return previous.ranking() if same else None
+
+
+def _explored(previous: Model | None) -> Exploration:
+    """Return what the previous model held for unmet items."""
+    if previous is None:
+        return Exploration()
+    return Exploration(previous.config["exploration"], previous.config.get("exploration_gap"))
 
 
 def _planned(settings: Settings, previous: Model | None) -> int:

@@ -101,7 +101,12 @@ def fitted_ranking(settings: Settings, sorts: Sequence[Sort], *, personal: bool 
 
 def measure(ranking: Ranking, sorts: Sequence[Sort]) -> dict[str, dict[str, Any]]:
     """Return nDCG@10 of the model and of decayed popularity (of the best half-life), for lists and for next turns."""
-    return {sort.name: _measure(ranking, sort) for sort in sorts}
+    return figures(sorts, [gains(ranking, sort) for sort in sorts])
+
+
+def figures(sorts: Sequence[Sort], gained: Sequence[Floats]) -> dict[str, dict[str, Any]]:
+    """Return the same for nDCG@10 (examples,) of each sort."""
+    return {sort.name: _figures(sort, each) for sort, each in zip(sorts, gained, strict=True)}
 
 
 def quality(measured: dict[str, dict[str, Any]]) -> float:
@@ -150,10 +155,10 @@ def _popularity(half_life: int, candidates: Candidates) -> Tensor:
     return candidates.rates[:, :, half_life]
 
 
-def _measure(ranking: Ranking, sort: Sort) -> dict[str, Any]:
+def _figures(sort: Sort, gained: Floats) -> dict[str, Any]:
     decayed = [gains(partial(_popularity, number), sort) for number in range(len(HALF_LIVES))]
     return {
-        "ndcg_at_10": float(gains(ranking, sort).mean()),
+        "ndcg_at_10": float(gained.mean()),
         "popularity": max(float(each.mean()) for each in decayed),
         "examples": len(sort.examples),
     }
