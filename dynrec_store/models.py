@@ -50,6 +50,15 @@ class DerivedRow:
 
 
 @dataclass(frozen=True)
+class Unusable:
+    """How many rows of an interaction table a model cannot learn from, or not from all of."""
+
+    incomplete: int = 0  # without user or item
+    impossible_times: int = 0  # without a time, with an infinite one, or after the cut-off
+    not_finite: int = 0  # given without their value, which is NaN
+
+
+@dataclass(frozen=True)
 class Training:
     """What a worker that trains a model has to know of it."""
 
@@ -155,15 +164,29 @@ def stage_model(
 
 def training_interactions(
     connection: Connection, model: int
-) -> Iterator[tuple[str, str, str | None, float | None, datetime]]:
-    """User, item, kind, value and time of the interactions that a model learns from, in the order of time."""
-    statement = "select user_id, item_id, kind, value, occurred_at from dynrec._training_interactions(%s)"
+) -> Iterator[tuple[str, str, str | None, float | None, float]]:
+    """User, item, kind, value and time of the interactions that a model learns from, in the order of time.
+
+    Times are seconds since 1970: the database knows some that are no datetime.
+    """
+    statement = """
+        select user_id, item_id, kind, value, extract(epoch from occurred_at)::double precision
+        from dynrec._training_interactions(%s)
+    """
     # a cursor of the server's: not all of them are in memory twice
     with translated_errors(), connection.transaction(), connection.cursor("training_interactions") as cursor:
         cursor.itersize = 20_000
         yield from cast(
-            "Iterator[tuple[str, str, str | None, float | None, datetime]]", cursor.execute(statement, [model])
+            "Iterator[tuple[str, str, str | None, float | None, float]]", cursor.execute(statement, [model])
         )
+
+
+def training_unusable(connection: Connection, model: int) -> Unusable:
+    """What `training_interactions` does not give, and what it gives without its value."""
+    with translated_errors(), connection.cursor(row_factory=class_row(Unusable)) as cursor:
+        found = cursor.execute("select * from dynrec._training_unusable(%s)", [model]).fetchone()
+    assert found is not None  # noqa: S101  an aggregate has one row
+    return found
 
 
 def training_items(connection: Connection, model: int) -> list[tuple[str, Vector]]:

@@ -247,6 +247,7 @@ as $$
     'occurred_at', dynrec._time_expression(r.interactions, r.time_column, 'e'),
     'kind', coalesce('e.' || quote_ident(r.kind_column) || '::text', 'null::text'),
     'value', case when r.value_column is null then 'null::double precision' else dynrec._value_expression(r.interactions, r.value_column, 'e') end,
+    'value_given', case when r.value_column is null then 'false' else format('e.%I is not null', r.value_column) end,
     'weight', dynrec._kind_case(r.id, 'weight'),
     'slot', dynrec._kind_case(r.id, 'slot')
   ) end

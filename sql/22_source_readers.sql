@@ -50,9 +50,21 @@ as $$
   from {interactions} e
   where e.{user} is not null and e.{item} is not null and isfinite({occurred_at}) and {known_user}
 $$;
+create or replace function dynrec_data.interactions_unusable_{id}(cutoff timestamptz)
+returns table (incomplete bigint, impossible_times bigint, not_finite bigint)
+language sql stable
+as $$
+  select count(*) filter (where not u.complete), count(*) filter (where u.complete and u.timely is not true),
+    count(*) filter (where u.complete and u.timely and u.value_lost)
+  from (
+    select e.{user} is not null and e.{item} is not null as complete, isfinite({occurred_at}) and {occurred_at} < cutoff as timely,
+      {value_given} and {value} is null as value_lost
+    from {interactions} e where ({known_user}) is not false
+  ) u
+$$;
 $body$ $template$;
 comment on function dynrec._interaction_reader() is
-  'Internal. Template: weight and slot of an interaction by kind; interactions by user, by item, and all. Rows without user, item or finite time, and those of users who were forgotten, are left out.';
+  'Internal. Template: weight and slot of an interaction by kind; interactions by user, by item, and all; how many rows of what comes before a cut-off are of no use, or lose their value. Rows without user, item or finite time, and those of users who were forgotten, are left out.';
 
 create or replace function dynrec._past_reader() returns text
 language sql immutable

@@ -63,6 +63,21 @@ end
 $$;
 comment on function dynrec._training_interactions(int) is 'Internal. The interactions that a model learns from, in the order of time; of ties, in one that the table''s own order has no part in, so that training is repeatable.';
 
+create or replace function dynrec._training_unusable(model int) returns table (incomplete bigint, impossible_times bigint, not_finite bigint)
+language plpgsql security definer
+set search_path from current
+as $$
+declare
+  m dynrec_data.model_version;
+begin
+  select v.* into strict m from dynrec_data.model_version v where v.id = model;
+  perform dynrec._hold_interactions(r) from dynrec_data.recommender r where r.id = m.recommender_id;
+  return query execute format('select u.* from dynrec_data.interactions_unusable_%s($1) u', m.recommender_id) using m.data_until;
+end
+$$;
+comment on function dynrec._training_unusable(int) is
+  'Internal. How many rows of the interactions _training_interactions does not give: without user or item; with no time, an infinite one, or one after the cut-off. And how many it gives without their value, which is NaN.';
+
 create or replace function dynrec._training_items(model int) returns table (item_id text, embedding vector)
 language plpgsql stable security definer
 set search_path from current

@@ -18,7 +18,7 @@ from psycopg import sql
 from dynrec_store import models, queue
 from dynrec_store.exceptions import ConfigurationError
 from dynrec_store.settings import Settings
-from tests.workers.support import Connection, fresh, until
+from tests.workers.support import PATIENCE, Connection, fresh, until
 from workers.inprocess import running
 from workers.learning.artefact import from_artefacts
 from workers.learning.candidates import gather
@@ -214,6 +214,37 @@ def test_training_reads_ties_in_one_order(shop: Connection, database_url: str) -
         shop.execute("insert into clicks select * from shuffled order by md5(shuffled::text)")
         assert list(models.training_interactions(connection, model)) == before
     assert len(before) == 800
+
+
+def test_what_cannot_have_happened_is_counted(shop: Connection, settings: Settings, database_url: str) -> None:
+    shop.execute("create table sales (user_id text, item_id text, at timestamptz, amount double precision)")
+    shop.execute("""
+        insert into sales values
+          ('u1', 'red-lamp', '2026-01-01', 1), ('u1', 'red-lamp', '2026-01-01', 1), ('u2', 'old-lamp', '2026-01-02', 'NaN'),
+          ('u3', 'new-lamp', '2026-01-03', null), ('u3', 'no such item', '2026-01-04', 2),
+          (null, 'red-lamp', '2026-01-01', 1), ('u1', null, '2026-01-01', 1),
+          ('u1', 'red-lamp', null, 1), ('u1', 'red-lamp', 'infinity', 1), ('u1', 'red-lamp', '-infinity', 1),
+          ('u1', 'red-lamp', '0044-03-15 BC', 1), ('u1', 'red-lamp', '9999-12-31', 1), ('u1', 'red-lamp', '294276-12-31', 1)""")
+    shop.execute("""
+        select dynrec.create_recommender('sales', 'products', text_columns => '{title}', interactions => 'sales',
+          time_column => 'at', value_column => 'amount', encoder => 'hashing')""")
+    with running(settings, database_url):
+        assert shop.execute("select dynrec.wait_until_fresh('sales', %s::interval)", [f"{PATIENCE} s"]).fetchone() == (
+            True,
+        )
+        model = train(settings, database_url, "sales")
+    ((report,),) = shop.execute(
+        "select report -> 'interactions' from dynrec.model_versions where model_version = %s", [model]
+    ).fetchall()
+    assert report == {
+        "read": 13,
+        "incomplete": 2,
+        "impossible_times": 6,
+        "duplicates": 1,
+        "not_finite": 1,
+        "clipped": 0,
+        "kept": 4,
+    }
 
 
 def test_another_encoder(shop: Connection, settings: Settings, database_url: str) -> None:

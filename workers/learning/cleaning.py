@@ -7,14 +7,16 @@ from datetime import datetime
 
 import numpy as np
 
+from dynrec_store.models import Unusable
 from workers.learning.data import Flags, Integers, Times
 from workers.learning.names import Names
 
-Row = tuple[str, str, str | None, float | None, datetime]  # user, item, kind, value, time (with a zone)
+Row = tuple[str, str, str | None, float | None, float]  # user, item, kind, value, seconds since 1970
 
 LARGEST = 1e30  # a number beyond counts as none: its square has to fit into what training computes with
 SPREADS = 10.0  # between the median and a bound; a spread is what lies between the 5th and the 95th percentile
 ANY_KIND = "*"
+ALL_USABLE = Unusable()
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,11 @@ class Interactions:
 
 @dataclass(frozen=True)
 class CleaningReport:
-    """How many interactions were read, and what became of them; read = impossible_times + duplicates + kept."""
+    """What became of the interactions in the table; read = incomplete + impossible_times + duplicates + kept."""
 
     read: int
-    impossible_times: int  # left out: before 1970 or after the cut-off
+    incomplete: int  # left out: without user or item
+    impossible_times: int  # left out: none, infinite, before 1970 or after the cut-off
     duplicates: int  # left out: user, item, kind, value and time are those of another
     not_finite: int  # kept without their value
     clipped: int  # kept, the value moved to a bound
@@ -44,10 +47,11 @@ class CleaningReport:
         return asdict(self)
 
 
-def clean(rows: Iterable[Row], until: datetime) -> tuple[Interactions, CleaningReport]:
+def clean(rows: Iterable[Row], until: datetime, unusable: Unusable = ALL_USABLE) -> tuple[Interactions, CleaningReport]:
     """Return what can be learned from, and what was done to it. Ties in time keep the order they came in.
 
-    Values are clipped within each kind, at the bounds of `robust_bounds`. `until` is the data cut-off.
+    Values are clipped within each kind, at the bounds of `robust_bounds`. `until` is the data cut-off; `unusable` what
+    of the table is not among the rows, or without its value there.
     """
     kept = _read(rows)  # of what is left out nothing is held on to
     read = len(kept.user)
@@ -57,10 +61,11 @@ def clean(rows: Iterable[Row], until: datetime) -> tuple[Interactions, CleaningR
     kept = _taken(kept, np.flatnonzero(~_repeated(kept)))
     value, not_finite, clipped = _bounded(kept)
     report = CleaningReport(
-        read=read,
-        impossible_times=read - timely,
+        read=read + unusable.incomplete + unusable.impossible_times,
+        incomplete=unusable.incomplete,
+        impossible_times=read - timely + unusable.impossible_times,
         duplicates=timely - len(kept.user),
-        not_finite=not_finite,
+        not_finite=not_finite + unusable.not_finite,
         clipped=clipped,
         kept=len(kept.user),
     )
@@ -97,7 +102,7 @@ def _read(rows: Iterable[Row]) -> Interactions:
         items.append(of_item.setdefault(item, len(of_item)))
         kinds.append(of_kind.setdefault(ANY_KIND if kind is None else kind, len(of_kind)))
         values.append(np.nan if value is None else value if value == value else np.inf)  # noqa: PLR0124  NaN
-        times.append(occurred_at.timestamp())
+        times.append(occurred_at)
     return Interactions(
         _names(users, of_user),
         _names(items, of_item),

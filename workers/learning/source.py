@@ -31,7 +31,8 @@ def read_sources(
 ) -> Sources:
     """Read interactions, items and features of a staged model; `known`: features as another model makes them."""
     kinds = models.training_kinds(connection, model)
-    interactions, report = clean(models.training_interactions(connection, model), training.data_until)
+    rows, unusable = models.training_interactions(connection, model), models.training_unusable(connection, model)
+    interactions, report = clean(rows, training.data_until, unusable)
     items = models.training_items(connection, model)
     snapshots = [_snapshot(connection, training, moment) for moment in _moments(interactions.occurred_at, training)]
     names = models.feature_names(connection, training.recommender_id)
