@@ -8,9 +8,11 @@ import torch
 
 from tests.unit.learning.conftest import shop
 from workers.learning.artefact import Model
-from workers.learning.data import TrainingData
+from workers.learning.data import Histories, TrainingData
+from workers.learning.examples import next_turns
 from workers.learning.fit import fit
 from workers.learning.settings import Settings
+from workers.learning.training import drawn
 
 TAKES_NO_STEPS = 1e-9  # a rate
 
@@ -68,3 +70,13 @@ def test_with_hardly_any_news_everything_stays(settings: Settings) -> None:
 def test_other_pasts_have_another_ranking(data: TrainingData, settings: Settings) -> None:
     second = fit(data, replace(settings, companions=0), previous=first_model(data, settings, 600))
     assert len(second.config["transitions"]) == 2
+
+
+def test_half_of_what_is_learned_from_is_new_and_half_a_replay(data: TrainingData, settings: Settings) -> None:
+    since = float(data.occurred_at[800])  # of 900
+    turns = next_turns(Histories.of(data), -np.inf, np.inf, exclude_seen=True)
+    assert np.mean(turns.moment >= since) < 0.2
+    few = replace(settings, examples=60)
+    shares = [np.mean(drawn(turns, few, since, np.random.default_rng(seed)).moment >= since) for seed in range(50)]
+    # drawn without replacement: what is rarer runs out a little
+    assert 0.4 < np.mean(shares) <= 0.5
