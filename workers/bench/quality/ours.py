@@ -31,7 +31,6 @@ class Answers:
 class Plan:
     """How the system is run."""
 
-    repeat: bool = False  # items that the user has met may be recommended again
     retrain_days: float | None = None  # train on after so many days of the walk
     encoder: str = ENCODER
     training: Mapping[str, object] | None = None  # hyper-parameters other than the defaults
@@ -49,13 +48,13 @@ def answers(
 ) -> list[Answers]:
     """Fill a database, train at the split, then walk through the cases of one protocol after the other.
 
-    `protocols` in the order in which they go on in time: the fixed one first. Nothing after the split is in the
-    database before its turn.
+    `protocols` in the order in which they go on in time: the fixed one first; all with or all without repeats, as the
+    recommender is declared, and learns, for one of the two. Nothing after the split is in the database before its turn.
     """
     with system(settings, dataset, when) as running:
         progress("vectors of all items", 0.0)
         started = time.perf_counter()
-        running.declare(cold, plan.encoder, repeat=plan.repeat)
+        running.declare(cold, plan.encoder, repeat=any(cases.repeat for cases in protocols.values()))
         seconds = {CONTENT: time.perf_counter() - started}
         if OURS in plan.models:
             seconds[OURS] = running.train(plan.training or {}, progress)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from dynrec_store.cli.output import out
 from workers.bench.quality.harness import Outcome
-from workers.bench.quality.metrics import Interval, Values, cold_rows, interval
+from workers.bench.quality.metrics import Interval, Values, cold_rows, coverage, interval
 from workers.bench.quality.ours import CONTENT, OURS
 
 FIGURES = {  # field of Scores: the name of its figure
@@ -19,6 +19,7 @@ FIGURES = {  # field of Scores: the name of its figure
     "cold_recall": "cold_recall_at_10",
     "cold_only_recall": "cold_only_recall_at_10",
     "cold_only_ndcg": "cold_only_ndcg_at_10",
+    "cold_only_hit": "cold_only_hit_rate_at_10",
 }
 
 
@@ -27,7 +28,7 @@ class Row:
     """An outcome with its intervals."""
 
     outcome: Outcome
-    figures: dict[str, Interval | None]  # by the names of FIGURES; None: there was no such case
+    figures: dict[str, Interval | None]  # by the names of FIGURES, and of both coverages; None: there was no such case
     best_baseline: str | None
     difference: Interval | None  # of nDCG@10 to the best baseline, case by case
     cold_lists: int
@@ -50,13 +51,15 @@ def _row(outcome: Outcome, best: Outcome | None, seed: int) -> Row:
     for field, name in FIGURES.items():
         values: Values = getattr(outcome.scores, field)
         figures[name] = interval(values, users[cold] if field.startswith("cold") else users, seed)
+    figures["coverage"] = coverage(outcome.lists.top, users, len(outcome.cold), seed)
+    figures["cold_only_coverage"] = coverage(outcome.lists.cold, users[cold], int(outcome.cold.sum()), seed)
     difference = None
     if best is not None and best is not outcome:
         difference = interval(outcome.scores.ndcg - best.scores.ndcg, users, seed)
     return Row(outcome, figures, best.model if best else None, difference, len(cold))
 
 
-def as_json(row: Row, dataset: str, *, repeat: bool, seed: int) -> dict[str, object]:
+def as_json(row: Row, dataset: str, *, seed: int) -> dict[str, object]:
     """One line: means by their names, bounds as NAME_low and NAME_high, those of nDCG as ndcg_low and ndcg_high."""
     outcome = row.outcome
     line: dict[str, object] = {"dataset": dataset, "protocol": outcome.protocol, "model": outcome.model}
@@ -69,7 +72,6 @@ def as_json(row: Row, dataset: str, *, repeat: bool, seed: int) -> dict[str, obj
         theirs = ndcg.mean - row.difference.mean
         ratio = ndcg.mean / theirs if theirs else None
     return line | {
-        "coverage": outcome.scores.coverage,
         "best_baseline": row.best_baseline,
         "ratio": ratio,
         "difference": row.difference and row.difference.mean,
@@ -82,24 +84,24 @@ def as_json(row: Row, dataset: str, *, repeat: bool, seed: int) -> dict[str, obj
         "params": dict(outcome.params),
         "tune_seconds": round(outcome.tune_seconds, 2),
         "fit_seconds": round(outcome.fit_seconds, 2),
-        "repeat": repeat,
+        "repeat": outcome.cases.repeat,
         "seed": seed,
     }
 
 
-def show(results: Sequence[Row], dataset: str, *, json_lines: bool, repeat: bool, seed: int) -> None:
+def show(results: Sequence[Row], dataset: str, *, json_lines: bool, seed: int) -> None:
     """Print a table for each protocol, or one JSON object a line."""
     if json_lines:
         for row in results:
-            print(json.dumps(as_json(row, dataset, repeat=repeat, seed=seed)))  # noqa: T201 - this is the output
+            print(json.dumps(as_json(row, dataset, seed=seed)))  # noqa: T201 - this is the output
         return
-    console = Console()
+    console = out()
     for protocol in dict.fromkeys(row.outcome.protocol for row in results):
         console.print(_table([row for row in results if row.outcome.protocol == protocol], dataset, protocol))
         console.print()
     console.print("mean (95% interval, users resampled); against the best baseline case by case", style="dim")
     console.print("cold: recall@10 of items that nobody met before the split, in the whole list, and", style="dim")
-    console.print("in a list of such items alone", style="dim")
+    console.print("in a list of such items alone, with the nDCG@10 of that", style="dim")
 
 
 def _table(results: Sequence[Row], dataset: str, protocol: str) -> Table:
@@ -115,6 +117,7 @@ def _table(results: Sequence[Row], dataset: str, protocol: str) -> Table:
         "coverage",
         "cold",
         "cold only",
+        "nDCG@10",
     ):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
     for row in results:
@@ -125,9 +128,10 @@ def _table(results: Sequence[Row], dataset: str, protocol: str) -> Table:
             "[dim]is the best[/dim]" if best else _with_bounds(row.difference, sign=True),
             _mean(row.figures["recall_at_10"]),
             _mean(row.figures["hit_rate_at_10"]),
-            f"{row.outcome.scores.coverage:.3f}",
+            _mean(row.figures["coverage"]),
             _mean(row.figures["cold_recall_at_10"]),
             _mean(row.figures["cold_only_recall_at_10"]),
+            _mean(row.figures["cold_only_ndcg_at_10"]),
         )
     return table
 

@@ -31,6 +31,7 @@ class Cases:
     position: Ints  # events before this position of the log have happened
     now: Ints
     truth: Sequence[Ints]  # the items that came, at least one each
+    repeat: bool = False  # what the user has met may be recommended again
 
     def __len__(self) -> int:
         return len(self.user)
@@ -38,7 +39,8 @@ class Cases:
     def part(self, rows: slice | Ints) -> "Cases":
         """Some of them."""
         chosen = np.arange(len(self))[rows]
-        return Cases(self.user[rows], self.position[rows], self.now[rows], [self.truth[row] for row in chosen])
+        truth = [self.truth[row] for row in chosen]
+        return Cases(self.user[rows], self.position[rows], self.now[rows], truth, self.repeat)
 
 
 def split(log: Log) -> tuple[Split, Split]:
@@ -96,8 +98,8 @@ def live(log: Log, when: Split, events: int | None, seed: int, *, repeat: bool) 
     if not repeat:
         pairs = pd.DataFrame({"user": log.user[: when.end], "item": log.item[: when.end]})
         positions = positions[~pairs.duplicated().to_numpy()[when.start :]]
-    cases = Cases(log.user[positions], positions, log.time[positions], [log.item[p : p + 1] for p in positions])
-    return _sample(cases, events, seed)
+    truth = [log.item[p : p + 1] for p in positions]
+    return _sample(Cases(log.user[positions], positions, log.time[positions], truth, repeat), events, seed)
 
 
 def cold_items(dataset: Dataset, when: Split) -> Flags:

@@ -28,10 +28,10 @@ def batches(cases: Cases, size: int = BATCH) -> Iterator[Cases]:
 
 
 class Ranker:
-    """Makes lists, without what the user has met by then unless `repeat`."""
+    """Makes lists, without what the user has met by then unless the cases allow repeats."""
 
-    def __init__(self, log: Log, histories: Histories, cold: Flags, *, repeat: bool) -> None:
-        self._log, self._histories, self._cold, self._repeat = log, histories, cold, repeat
+    def __init__(self, log: Log, histories: Histories, cold: Flags) -> None:
+        self._log, self._histories, self._cold = log, histories, cold
 
     def lists(self, scorer: Scorer, cases: Cases, advance: Advance = lambda: None) -> Lists:
         """Rank the items in every case."""
@@ -47,7 +47,7 @@ class Ranker:
     def candidates(self, scores: Floats, cases: Cases) -> Floats:
         """The scores (cases, items), -inf where an item is left out."""
         scores = scores.copy()
-        if not self._repeat:
+        if not cases.repeat:
             for row, (user, position) in enumerate(zip(cases.user, cases.position, strict=True)):
                 scores[row, self._log.item[self._histories.before(user, position)]] = -np.inf
         return scores
