@@ -1,5 +1,6 @@
 """Files in the neutral form that do not fit together, or are not what they seem."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 
 from dynrec_store.exceptions import ConfigurationError
+from workers.bench.quality.dataset import Dataset
 from workers.bench.quality.neutral import read_neutral
 
 EVENTS = pd.DataFrame(
@@ -29,6 +31,24 @@ def written(folder: Path, name: str, frame: pd.DataFrame, suffix: str = "csv") -
     else:
         frame.to_parquet(file)
     return file
+
+
+def read(folder: Path, items: pd.DataFrame, history: pd.DataFrame | None, suffix: str, **given: list[str]) -> Dataset:
+    files = [
+        None if frame is None else written(folder, name, frame, suffix)
+        for name, frame in (("events", EVENTS), ("items", items), ("history", history))
+    ]
+    assert files[0] is not None
+    assert files[1] is not None
+    return read_neutral(files[0], files[1], files[2], **given)
+
+
+def last_of(dataset: Dataset, item: str, column: str) -> object:
+    return dataset.attributes_at(2**60).loc[item, column]
+
+
+def change(**values: object) -> pd.DataFrame:
+    return pd.DataFrame({"item_id": [1], "valid_from": ["2024-01-02"], **{c: [v] for c, v in values.items()}})
 
 
 def refused(folder: Path, events: pd.DataFrame, items: pd.DataFrame, history: pd.DataFrame = HISTORY) -> str:
@@ -78,3 +98,96 @@ def test_whole_numbers_that_became_floats_are_the_same_keys(tmp_path: Path) -> N
         written(tmp_path, "items", ITEMS.astype({"item_id": float}), "parquet"),
     )
     assert dataset.attributes.index.tolist() == [str(n) for n in range(7)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("column", "given"),
+    [([None] * 7, ["note"]), ([None] * 7, []), (list(range(7)), ["note"])],
+    ids=["empty, declared", "empty, guessed", "numbers, declared"],
+)
+def test_histories_may_bring_words_to_columns_that_had_none(
+    tmp_path: Path, suffix: str, column: list[object], given: list[str]
+) -> None:
+    dataset = read(tmp_path, ITEMS.assign(note=column), change(note="funny"), suffix, text=given)
+    assert dataset.roles.text == ("title", "note")
+    assert last_of(dataset, "1", "note") == "funny"
+    assert dataset.texts_at(2**60)[1] == "a thing, number 1. funny"
+    assert dataset.texts_at(2**60)[2] == ("a thing, number 2" if column[2] is None else "a thing, number 2. 2")
+
+
+def test_histories_may_bring_new_categories_and_lists(tmp_path: Path) -> None:
+    items = ITEMS.assign(colour=pd.Categorical(list("rgbrgbr")), tags=[["a", "b"]] * 7)
+    dataset = read(tmp_path, items, change(colour="black", tags=["c", "d"]), "parquet")
+    assert dataset.roles.categorical == ("colour", "tags")
+    assert [last_of(dataset, "1", c) for c in ("colour", "tags")] == ["black", "c, d"]
+    assert [last_of(dataset, "2", c) for c in ("colour", "tags")] == ["b", "a, b"]
+
+
+def test_a_number_in_words_keeps_no_fraction_of_zero(tmp_path: Path) -> None:
+    dataset = read(tmp_path, ITEMS.assign(code=[7, None, 2.5, *range(4)]), None, "csv", categorical=["code"])
+    assert dataset.attributes.code.tolist()[:3] == ["7", None, "2.5"]
+
+
+def test_items_of_which_nothing_is_said(tmp_path: Path) -> None:
+    nothing = ITEMS[["item_id"]].assign(note=None)
+    with pytest.raises(ConfigurationError, match=r"items\.csv says nothing of any item: fill in one of note"):
+        read(tmp_path, nothing, None, "csv")
+    assert last_of(read(tmp_path, nothing, change(note="at last"), "csv"), "1", "note") == "at last"
+
+
+def test_a_change_of_a_column_named_item(tmp_path: Path) -> None:
+    says = refused(tmp_path, EVENTS, ITEMS.assign(item="x"), change(item="y"))
+    assert says == (
+        "history.csv, column item: is a name that histories keep for themselves; rename it here and in items"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("year", ["0001", "1500", "2300", "9999"])
+def test_years_in_which_nobody_bought(tmp_path: Path, year: str, suffix: str) -> None:
+    times = EVENTS.occurred_at.to_numpy("datetime64[us]").copy()
+    times[2] = np.datetime64(f"{year}-06-01")
+    files = [written(tmp_path, n, f, suffix) for n, f in (("e", EVENTS.assign(occurred_at=times)), ("i", ITEMS))]
+    with pytest.raises(ConfigurationError, match=rf"row 3: '{year}-06-01.*' is no time; .* in the years 1717 to 2222"):
+        read_neutral(*files)
+
+
+def test_keys_that_pandas_takes_for_nothing(tmp_path: Path) -> None:
+    events, items = (
+        EVENTS.assign(user_id="NA", item_id="null"),
+        ITEMS.assign(item_id=["null", *range(1, 7)], price="NA"),
+    )
+    dataset = read_neutral(
+        written(tmp_path, "e", events),
+        written(tmp_path, "i", items),
+        written(tmp_path, "h", change(title="new").assign(item_id="null")),
+    )
+    assert (dataset.users, dataset.attributes.index[0], set(dataset.log.item)) == (["NA"], "null", {0})
+    assert last_of(dataset, "null", "title") == "new"
+    assert dataset.attributes.price.isna().all()
+    assert "events.csv, column user_id: row 2 has no value" in refused(
+        tmp_path, EVENTS.assign(user_id=EVENTS.user_id.where(EVENTS.index != 1, "")), ITEMS
+    )
+
+
+def test_decimals_are_numbers(tmp_path: Path) -> None:
+    tenths = [Decimal(n) / 10 for n in range(50)]
+    events = EVENTS.assign(
+        item_id=[Decimal(f"{n % 7}.0") for n in range(50)],
+        value=tenths,
+        occurred_at=[Decimal(1_704_067_200 + n) for n in range(50)],
+    )
+    items = ITEMS.assign(item_id=[Decimal(n) for n in range(7)], price=[None, *tenths[1:7]])
+    dataset = read_neutral(
+        written(tmp_path, "e", events, "parquet"),
+        written(tmp_path, "i", items, "parquet"),
+        written(tmp_path, "h", change(price=Decimal("2.5")).assign(item_id=Decimal(1)), "parquet"),
+    )
+    assert dataset.roles.numeric == ("price",)
+    assert dataset.attributes.price.tolist()[1:3] == [0.1, 0.2]
+    assert last_of(dataset, "1", "price") == 2.5
+    assert dataset.attributes.index.tolist() == [str(n) for n in range(7)]
+    assert dataset.log.value is not None
+    assert dataset.log.value[:3].tolist() == [0.0, 0.1, 0.2]
+    assert dataset.log.time[0] == 1_704_067_200_000_000

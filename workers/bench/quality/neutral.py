@@ -1,6 +1,7 @@
 """Reading a data set in the neutral form: csv or parquet files with interactions, items, and changes of items."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,15 @@ import numpy as np
 import pandas as pd
 
 from dynrec_store.exceptions import ConfigurationError
-from workers.bench.quality.dataset import Dataset, Roles, make_dataset
+from workers.bench.quality.dataset import SECOND, Dataset, Roles, make_dataset
+
+KEYS = ("user_id", "item_id")
 
 MAX_CATEGORIES = 50  # distinct values that a column may have and be categorical, or this share of the items:
 CATEGORY_SHARE = 0.05
 LONGEST_CATEGORY = 40  # letters on average; longer is text
 
-LATEST = 8e9  # seconds since 1970, in the 23rd century: larger numbers are not seconds
-UNIX_EPOCH = pd.Timestamp(0, tz="UTC")
+LATEST = 8e9  # seconds since 1970, in 2223: no time lies beyond, nor as long before 1970, which is in 1716
 
 
 def read_neutral(
@@ -42,8 +44,9 @@ def read_neutral(
         raise ConfigurationError(
             f"{items} has numbers alone: add a column that describes an item, or name one by --text or --categorical"
         )
-    attributes = attributes.assign(**{c: _numbers(items, attributes[c]) for c in roles.numeric})
+    attributes = _converted(items, attributes, roles)
     changes = None if history is None else _read_history(history, roles)
+    _check_described(items, [attributes] if changes is None else [attributes, changes], roles)
     for file, keys in ((interactions, events.item_id), (history, None if changes is None else changes.item_id)):
         if file is not None and keys is not None:
             _check_known(file, keys, items, attributes.index)
@@ -83,10 +86,29 @@ def _joined(value: object) -> object:
 
 def _read_history(file: Path, roles: Roles) -> pd.DataFrame:
     frame = _read(file, ("item_id", "valid_from"))
+    if "item" in roles.names and "item" in frame:
+        raise _wrong(file, "item", "is a name that histories keep for themselves", "rename it here and in items")
     for column in frame.columns.difference(["item_id", "valid_from", *roles.names]):
         raise _wrong(file, column, "items have no such column", f"choose from {', '.join(roles.names)}")
     changes = frame.assign(item_id=_keys(file, frame.item_id), valid_from=_times(file, frame.valid_from))
-    return changes.assign(**{c: _numbers(file, frame[c]) for c in roles.numeric if c in frame})
+    return _converted(file, changes, roles)
+
+
+def _converted(file: Path, frame: pd.DataFrame, roles: Roles) -> pd.DataFrame:
+    """The attributes among the columns as their roles want them: numbers, or words that any other may replace."""
+    numbers = {c: _numbers(file, frame[c]) for c in roles.numeric if c in frame}
+    return frame.assign(**numbers, **{c: _words(frame[c]) for c in _described_by(frame, roles)})
+
+
+def _described_by(frame: pd.DataFrame, roles: Roles) -> list[str]:
+    return [column for column in roles.text + roles.categorical if column in frame]
+
+
+def _check_described(items: Path, frames: Sequence[pd.DataFrame], roles: Roles) -> None:
+    if all(frame[_described_by(frame, roles)].isna().all(axis=None) for frame in frames):
+        raise ConfigurationError(
+            f"{items} says nothing of any item: fill in one of {', '.join(roles.text + roles.categorical)}"
+        )
 
 
 def _read(file: Path, required: Sequence[str]) -> pd.DataFrame:
@@ -104,15 +126,32 @@ def _read(file: Path, required: Sequence[str]) -> pd.DataFrame:
 
 
 def _read_csv(file: Path) -> pd.DataFrame:
-    return pd.read_csv(file, dtype={"user_id": str, "item_id": str, "kind": str}, low_memory=False)
+    frame = pd.read_csv(file, dtype={"kind": str}, low_memory=False)
+    # keys by themselves: one may be NA or null, which elsewhere stand for nothing
+    keys = pd.read_csv(file, dtype=str, usecols=KEYS.__contains__, keep_default_na=False)
+    return frame.assign(**{c: keys[c] for c in keys})
 
 
 def _keys(file: Path, column: pd.Series) -> pd.Series:
-    if column.isna().any():
-        raise _wrong(file, column.name, f"row {_first(column.isna())} has no value", "leave such rows out")
-    if pd.api.types.is_float_dtype(column) and (column % 1 == 0).all():
-        column = column.astype("int64")  # a column of integers that once had gaps
-    return column.astype(str)
+    missing = column.isna() | (column.astype(object) == "")
+    if missing.any():
+        raise _wrong(file, column.name, f"row {_first(missing)} has no value", "leave such rows out")
+    return _words(column).astype(str)
+
+
+def _words(column: pd.Series) -> pd.Series:
+    """As text, None where there is nothing."""
+    return column.astype(object).map(_word, na_action="ignore").astype(object).where(column.notna(), None)
+
+
+def _word(value: object) -> str:
+    """A value as text; whole numbers without a fraction, as they come as floats from columns with gaps."""
+    whole = isinstance(value, float | Decimal) and value % 1 == 0
+    return str(int(value) if whole else _joined(value))  # type: ignore[call-overload]
+
+
+def _is_decimal(column: pd.Series) -> bool:
+    return bool(pd.api.types.infer_dtype(column, skipna=True) == "decimal")
 
 
 def _check_known(file: Path, keys: pd.Series, items: Path, known: pd.Index) -> None:
@@ -129,20 +168,24 @@ def _check_known(file: Path, keys: pd.Series, items: Path, known: pd.Index) -> N
 
 def _times(file: Path, column: pd.Series) -> pd.Series:
     """Microseconds since 1970; numbers are seconds, times without a zone are UTC."""
+    if _is_decimal(column):
+        column = column.astype(float)
     if pd.api.types.is_numeric_dtype(column):
         times = pd.to_datetime(column.where(column.abs() < LATEST), unit="s", utc=True)
     else:
         times = pd.to_datetime(column, utc=True, errors="coerce", format=None if _is_time(column) else "ISO8601")
-    if times.isna().any():
-        row = _first(times.isna())
+    moments = times.astype("datetime64[us, UTC]").astype("int64")
+    bad = times.isna() | (moments.abs() >= LATEST * SECOND)
+    if bad.any():
+        row = _first(bad)
         value = column.iloc[row - 1]
         raise _wrong(
             file,
             column.name,
             f"row {row} has no time" if pd.isna(value) else f"row {row}: {str(value)!r} is no time",
-            "write it as 2024-05-01T12:00:00Z, or as seconds since 1970",
+            "write it as 2024-05-01T12:00:00Z, or as seconds since 1970, in the years 1717 to 2222",
         )
-    return (times - UNIX_EPOCH) // pd.Timedelta(1, "us")
+    return moments
 
 
 def _is_time(column: pd.Series) -> bool:
@@ -172,9 +215,11 @@ def _roles(attributes: pd.DataFrame, given: dict[str, str]) -> Roles:
 
 
 def _role(column: pd.Series) -> str:
+    if column.isna().all():
+        return "text"  # the history may tell what is in it
     if pd.api.types.is_bool_dtype(column):
         return "categorical"
-    if pd.api.types.is_numeric_dtype(column):
+    if pd.api.types.is_numeric_dtype(column) or _is_decimal(column):
         return "numeric"
     values = column.dropna().astype(str)
     repeating = values.nunique() <= max(MAX_CATEGORIES, CATEGORY_SHARE * len(column)) and not values.is_unique
