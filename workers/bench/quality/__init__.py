@@ -12,5 +12,6 @@
 | baselines/ | what dynrec_store is measured against |
 | system.py | dynrec_store itself, tables.py the application's tables, ours.py its answers |
 | harness.py | the whole comparison |
+| progress.py | how far it is |
 | outcome.py | table, plot, JSON |
 """

@@ -14,9 +14,10 @@ from workers.bench.quality.baselines.tuning import Tuned, validation_sample
 from workers.bench.quality.dataset import Dataset, Flags, Floats
 from workers.bench.quality.metrics import Lists, Scores, score
 from workers.bench.quality.ours import CONTENT, OURS
+from workers.bench.quality.progress import steps
 from workers.bench.quality.protocols import Cases, Histories, Split, cold_items, fixed, live, split
-from workers.bench.quality.ranking import BATCH, Ranker
-from workers.bench.report import progress
+from workers.bench.quality.ranking import Ranker, number_of_batches
+from workers.bench.quality.tables import at
 from workers.encoders import load_encoder
 
 PROTOCOLS = ("fixed", "live")
@@ -51,6 +52,7 @@ class Outcome:
     cases: Cases
     cold: Flags
     params: Mapping[str, float]
+    tuning_lists: int | None  # cases of the validation period that chose the parameters; None: nothing was to be chosen
     tune_seconds: float
     fit_seconds: float
 
@@ -97,6 +99,11 @@ class Comparison:
         self._settings, self._dataset, self._plan = settings, dataset, plan
         self._data = Data(dataset, Histories(dataset.log))
         self._validation, self._test = split(dataset.log)
+        if not self._validation.start:
+            raise ConfigurationError(
+                f"{dataset.name} has nothing to learn from: the first eight tenths of its {len(dataset.log)} events "
+                f"happened at one time, {at(int(dataset.log.time[0])).isoformat()}; give the times at which they did"
+            )
         self._cold = cold_items(dataset, self._test)
         self._cases = self._cases_of(self._test, plan.users, plan.live_events)
         for protocol, cases in self._cases.items():
@@ -114,8 +121,9 @@ class Comparison:
         ranker = Ranker(self._dataset.log, self._data.histories, self._cold)
         for name in names:
             for protocol, cases in self._cases.items():
-                with progress(f"{protocol}: {name}", -(-len(cases) // BATCH)) as advance:
-                    fitted = line_up.fit(name, protocol, self._test)
+                with stages() as show:
+                    fitted = line_up.fit(name, protocol, self._test, show)
+                    advance = steps(show, f"{protocol}: {name}", number_of_batches(cases))
                     lists = ranker.lists(fitted.model, cases, advance)
                 yield self._outcome(name, protocol, lists, fitted.fit_seconds, fitted.tuned)
 
@@ -148,6 +156,7 @@ class Comparison:
             cases=cases,
             cold=self._cold,
             params=tuned.params[protocol] if tuned else {},
+            tuning_lists=tuned.lists.get(protocol) if tuned else None,
             tune_seconds=tuned.seconds if tuned else 0.0,
             fit_seconds=fit_seconds,
         )

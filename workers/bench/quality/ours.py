@@ -9,8 +9,9 @@ import numpy as np
 from dynrec_store.settings import Settings
 from workers.bench.quality.dataset import DAY, Dataset, Flags, Ints
 from workers.bench.quality.metrics import K, Lists, cold_rows
+from workers.bench.quality.progress import Progress, silent
 from workers.bench.quality.protocols import Cases, Split
-from workers.bench.quality.system import Progress, System, system
+from workers.bench.quality.system import System, system
 
 OURS = "dynrec"  # the learned model, with the defaults of training
 CONTENT = "dynrec content"  # what the same recommender answers before it has one
@@ -44,7 +45,7 @@ def answers(
     protocols: Mapping[str, Cases],
     cold: Flags,
     plan: Plan,
-    progress: Progress = lambda _what, _done: None,
+    progress: Progress = silent,
 ) -> list[Answers]:
     """Fill a database, train at the split, then walk through the cases of one protocol after the other.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from dynrec_store.cli.output import out
+from dynrec_store.cli.output import out, say
 from workers.bench.quality.harness import Outcome
 from workers.bench.quality.metrics import Interval, Values, cold_rows, coverage, interval
 from workers.bench.quality.ours import CONTENT, OURS
@@ -82,6 +82,7 @@ def as_json(row: Row, dataset: str, *, seed: int) -> dict[str, object]:
         "items": len(outcome.cold),
         "cold_items": int(outcome.cold.sum()),
         "params": dict(outcome.params),
+        "tuning_lists": outcome.tuning_lists,
         "tune_seconds": round(outcome.tune_seconds, 2),
         "fit_seconds": round(outcome.fit_seconds, 2),
         "repeat": outcome.cases.repeat,
@@ -90,7 +91,13 @@ def as_json(row: Row, dataset: str, *, seed: int) -> dict[str, object]:
 
 
 def show(results: Sequence[Row], dataset: str, *, json_lines: bool, seed: int) -> None:
-    """Print a table for each protocol, or one JSON object a line."""
+    """Print a table for each protocol, or one JSON object a line; what was not tuned is said on standard error."""
+    for protocol, models in _untuned(results).items():
+        say(
+            f"not tuned for the {protocol} protocol, as its validation period has nothing to foresee, "
+            f"but taken with the first of their parameters: {'; '.join(models)}",
+            style="yellow",
+        )
     if json_lines:
         for row in results:
             print(json.dumps(as_json(row, dataset, seed=seed)))  # noqa: T201 - this is the output
@@ -102,6 +109,14 @@ def show(results: Sequence[Row], dataset: str, *, json_lines: bool, seed: int) -
     console.print("mean (95% interval, users resampled); against the best baseline case by case", style="dim")
     console.print("cold: recall@10 of items that nobody met before the split, in the whole list, and", style="dim")
     console.print("in a list of such items alone, with the nDCG@10 of that", style="dim")
+
+
+def _untuned(results: Sequence[Row]) -> dict[str, list[str]]:
+    """The baselines that had no case to be tuned on, by protocol."""
+    found: dict[str, list[str]] = {}
+    for outcome in (row.outcome for row in results if row.outcome.tuning_lists == 0):
+        found.setdefault(outcome.protocol, []).append(outcome.model)
+    return found
 
 
 def _table(results: Sequence[Row], dataset: str, protocol: str) -> Table:

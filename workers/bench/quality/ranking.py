@@ -27,6 +27,11 @@ def batches(cases: Cases, size: int = BATCH) -> Iterator[Cases]:
         yield cases.part(slice(first, first + size))
 
 
+def number_of_batches(cases: Cases, size: int = BATCH) -> int:
+    """How many parts there are."""
+    return -(-len(cases) // size)
+
+
 class Ranker:
     """Makes lists, without what the user has met by then unless the cases allow repeats."""
 

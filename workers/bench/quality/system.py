@@ -4,7 +4,7 @@ What is inserted has the times of the data set; the setting dynrec.clock tells r
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
@@ -18,6 +18,7 @@ from dynrec_store.queue import Connection
 from dynrec_store.settings import Settings
 from workers.bench.place import bench_database, url_of
 from workers.bench.quality.dataset import DAY, Dataset, Flags
+from workers.bench.quality.progress import Progress
 from workers.bench.quality.protocols import Split
 from workers.bench.quality.tables import COLD, Tables, at
 from workers.inprocess import running
@@ -28,8 +29,6 @@ PATIENCE = timedelta(hours=2)  # for workers to finish what waits
 LOOK_SECONDS = 0.2  # between looks at a model's state
 SETTLE = DAY // 24 // 6  # of the walk's time: after so long workers have caught up, as they would have in life
 REFRESHES = 12  # at most so often in a period are the features that move with time read anew, at most once a day
-
-Progress = Callable[[str, float], None]  # what is being done, and how much of it is done (0 to 1)
 
 _DECLARE = """
     select model_version from dynrec.create_recommender(

@@ -13,6 +13,7 @@ from workers.bench.quality.baselines.neighbours import Ease, Inverted, ItemKNN
 from workers.bench.quality.baselines.popularity import AllTime, DecayedPopularity, LastDays
 from workers.bench.quality.baselines.sequence import SASRec
 from workers.bench.quality.baselines.tuning import Tuned, tune
+from workers.bench.quality.progress import Progress, silent
 from workers.bench.quality.protocols import Cases, Split
 from workers.bench.quality.ranking import Ranker, Scorer
 
@@ -67,10 +68,13 @@ class LineUp:
         self._data, self._validation = data, validation
         self._families = {family.name: family for family in families}
         self._tuned: dict[str, Tuned] = {}
+        self._progress: Progress = silent
 
-    def fit(self, name: str, protocol: str, when: Split) -> Fitted:
-        """Tune the baseline, unless it is tuned, and fit it at the split."""
+    def fit(self, name: str, protocol: str, when: Split, progress: Progress = silent) -> Fitted:
+        """Tune the baseline and what it is made of, unless that was done, and fit it at the split."""
+        self._progress = progress
         tuned = self._tune(name, protocol)
+        progress(f"fitting {name}", 0.0)
         began = time.perf_counter()
         model = self._family(name, protocol).fit(when, tuned.params[protocol])
         if name not in ("most popular", "recent popularity", "decayed popularity"):
@@ -88,7 +92,7 @@ class LineUp:
         if key not in self._tuned:
             v = self._validation
             cases = {protocol: v.cases[protocol]} if name == "blend" else v.cases
-            self._tuned[key] = tune(self._family(name, protocol), v.split, cases, v.ranker)
+            self._tuned[key] = tune(self._family(name, protocol), v.split, cases, v.ranker, self._progress)
         return self._tuned[key]
 
     def _family(self, name: str, protocol: str) -> Family:

@@ -122,7 +122,8 @@ def _sequences(data: Data, when: Split) -> Tensor:
 
 
 def _shuffled(sequences: Tensor, rng: np.random.Generator) -> Iterator[Tensor]:
-    yield from torch.split(sequences[torch.from_numpy(rng.permutation(len(sequences)))], BATCH)
+    if len(sequences):  # split makes one empty piece of nothing
+        yield from torch.split(sequences[torch.from_numpy(rng.permutation(len(sequences)))], BATCH)
 
 
 def _padded(items: Ints, length: int = LENGTH) -> Ints:
