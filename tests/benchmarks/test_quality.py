@@ -1,4 +1,4 @@
-"""Splits, protocols, metrics and loaders of the comparison; every baseline learns something; dice fall alike."""
+"""Splits, protocols, metrics and files of the comparison; every baseline learns something; dice fall alike."""
 
 import json
 import math
@@ -17,14 +17,12 @@ from workers.bench.quality.baselines.base import Data, Recency, histories
 from workers.bench.quality.baselines.line_up import NAMES, LineUp, Validation
 from workers.bench.quality.baselines.popularity import Decayed, Recent
 from workers.bench.quality.dataset import DAY, SECOND, Dataset, Floats, Ints, Roles, make_dataset
-from workers.bench.quality.known import read_known
 from workers.bench.quality.metrics import K, Lists, by_list, interval, score
 from workers.bench.quality.neutral import read_neutral
 from workers.bench.quality.protocols import Cases, Histories, cold_items, fixed, live, split
 from workers.bench.quality.ranking import Ranker, top
 
 GROUPS, ITEMS, USERS, EVENTS = 4, 40, 60, 40
-DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -275,26 +273,6 @@ def test_neither_csv_nor_parquet(tmp_path: Path) -> None:
         read_neutral(tmp_path / "events.txt", tmp_path / "items.csv")
 
 
-@pytest.mark.parametrize(
-    ("name", "folder", "events", "users", "items"),
-    [
-        ("online-retail", "online-retail", 386_250, 4334, 3659),
-        ("movielens", "ml-latest-small", 100_004, 671, 9066),
-    ],
-)
-def test_known_data_sets(name: str, folder: str, events: int, users: int, items: int) -> None:
-    if not (DATA / folder).exists():
-        pytest.skip(f"{DATA / folder} is missing: the data sets are no part of the repository")
-    dataset = read_known(name, DATA)
-    assert (len(dataset.log), len(dataset.users), dataset.items) == (events, users, items)
-    assert len(dataset.history)
-
-
-def test_known_data_sets_that_are_missing(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="--data-dir"):
-        read_known("movielens", tmp_path)
-
-
 def run(files: Path, *options: str) -> list[dict[str, object]]:
     done = CliRunner().invoke(
         app,
@@ -372,10 +350,19 @@ def test_nothing_to_foresee_names_what_helps(tmp_path: Path, protocol: str, reme
         run(tmp_path, "--models", "most popular", "--protocol", protocol)
 
 
+@pytest.mark.parametrize("options", [("--interactions",), ("--items",), ("--history",), ("--interactions", "--items")])
+def test_a_name_and_files_exclude_each_other(files: Path, options: tuple[str, ...]) -> None:
+    given = [f"{option}={files / 'events.csv'}" for option in options]
+    with pytest.raises(ConfigurationError, match="--dataset movielens and files exclude each other: leave one of"):
+        CliRunner().invoke(app, ["quality", "--dataset=movielens", *given], catch_exceptions=False)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ((), "--interactions FILE and --items FILE, or --dataset"),
+        ((f"--interactions={__file__}",), "--interactions FILE and --items FILE, or --dataset"),
+        ((f"--items={__file__}",), "--interactions FILE and --items FILE, or --dataset"),
         (("--dataset", "movielens", "--models", "oracle"), "no model 'oracle'"),
     ],
 )

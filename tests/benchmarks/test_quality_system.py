@@ -1,14 +1,18 @@
 """Ours in the comparison: a tiny history replayed through a real database, with workers."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import structlog
+from typer.testing import CliRunner
 
 from dynrec_store import queue
 from dynrec_store.settings import Settings, load_settings
+from workers.bench import app
 from workers.bench.place import bench_database, url_of
 from workers.bench.quality.dataset import DAY, SECOND, Dataset, Roles, make_dataset
 from workers.bench.quality.harness import make_plan
@@ -21,6 +25,18 @@ from workers.bench.quality.tables import COLD, Tables, at
 ITEMS, USERS, EVENTS = 60, 40, 900
 TITLES = ("red wine bottle", "garden hose green", "kitchen knife steel", "wool socks warm")
 BRIEF = {"epochs": 1, "examples": 500, "validated": 100, "snapshots": 4, "learned": 16, "content": 16}
+FIGURES = (
+    *("ndcg_at_10", "recall_at_10", "hit_rate_at_10", "coverage", "cold_recall_at_10"),
+    *("cold_only_ndcg_at_10", "cold_only_recall_at_10", "cold_only_hit_rate_at_10", "cold_only_coverage"),
+)
+KEYS = {
+    *("dataset", "protocol", "model"),
+    *FIGURES,
+    *(f"{name.removesuffix('_at_10')}_{bound}" for name in FIGURES for bound in ("low", "high")),
+    *("best_baseline", "ratio", "difference", "difference_low", "difference_high"),
+    *("lists", "cold_lists", "items", "cold_items"),
+    *("params", "tuning_lists", "tune_seconds", "fit_seconds", "trainings", "repeat", "seed"),
+}
 BEGIN = 1_300_000_000 * SECOND
 
 
@@ -100,8 +116,58 @@ def test_lists_of_the_real_system(settings: Settings, dataset: Dataset, when: Sp
         assert len(shown)
         assert cold[shown].all()
         assert score(answer.lists, asked, cold).hit.mean() > 0.3  # a quarter of the items is to one's taste
+    assert {protocol: found[OURS, protocol].trainings for protocol in cases} == {"fixed": 1, "live": 2}
     live_lists = found[CONTENT, "live"].lists.top
     assert (live_lists != found[OURS, "live"].lists.top).any()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("settings")
+def test_the_command_tells_all_of_the_learned_model(dataset: Dataset, tmp_path: Path) -> None:
+    log = dataset.log
+    assert log.kind is not None
+    assert log.value is not None
+    events = {
+        "user_id": [dataset.users[user] for user in log.user],
+        "item_id": dataset.attributes.index[log.item],
+        "occurred_at": pd.to_datetime(log.time, unit="us", utc=True),
+        "kind": log.kind,
+        "value": log.value,
+    }
+    pd.DataFrame(events).to_csv(tmp_path / "e.csv", index=False)
+    dataset.attributes.to_csv(tmp_path / "i.csv")
+    history = dataset.history.assign(
+        item_id=dataset.attributes.index[dataset.history.item],
+        valid_from=pd.to_datetime(dataset.history.valid_from, unit="us", utc=True),
+    )
+    history.drop(columns="item").to_csv(tmp_path / "h.csv", index=False)
+    files = [f"--interactions={tmp_path}/e.csv", f"--items={tmp_path}/i.csv", f"--history={tmp_path}/h.csv"]
+    done = CliRunner().invoke(
+        app,
+        ["quality", *files, "--models=dynrec; decayed popularity", "--live-events=20", "--users=20", "--json"],
+        catch_exceptions=False,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["protocol"], line["model"]) for line in lines] == [
+        (protocol, model) for protocol in ("fixed", "live") for model in ("dynrec", "decayed popularity")
+    ]
+    for ours, theirs in (lines[:2], lines[2:]):
+        assert ours.keys() == theirs.keys() == KEYS
+        for name in FIGURES:
+            stem = name.removesuffix("_at_10")
+            assert 0 <= ours[f"{stem}_low"] <= ours[name] <= ours[f"{stem}_high"] <= 1
+        assert (ours["best_baseline"], theirs["best_baseline"]) == ("decayed popularity", "decayed popularity")
+        assert ours["ratio"] == pytest.approx(ours["ndcg_at_10"] / theirs["ndcg_at_10"])
+        assert ours["difference"] == pytest.approx(ours["ndcg_at_10"] - theirs["ndcg_at_10"])
+        assert ours["difference_low"] <= ours["difference"] <= ours["difference_high"]
+        assert (theirs["ratio"], theirs["difference"]) == (None, None)
+        assert (ours["trainings"], theirs["trainings"]) == (1, None)
+        assert (ours["tuning_lists"], theirs["tuning_lists"] > 0) == (None, True)
+        assert (ours["params"], list(theirs["params"])) == ({}, ["half_life"])
+        assert (ours["items"], ours["cold_items"], ours["lists"]) == (ITEMS, 4, 20)
+        assert ours["cold_lists"] == theirs["cold_lists"] > 0
+        assert ours["fit_seconds"] > 0
+        assert (ours["dataset"], ours["repeat"], ours["seed"]) == ("e", False, 0)
 
 
 def test_repeats_are_allowed_in_the_live_protocol_alone(settings: Settings, dataset: Dataset) -> None:

@@ -1,7 +1,7 @@
 """The whole comparison: baselines and dynrec_store, in the same cases."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from dynrec_store.cli.output import stages
@@ -55,6 +55,7 @@ class Outcome:
     tuning_lists: int | None  # cases of the validation period that chose the parameters; None: nothing was to be chosen
     tune_seconds: float
     fit_seconds: float
+    trainings: int | None = None  # of ours, by the end of the protocol
 
 
 def make_plan(
@@ -142,7 +143,8 @@ class Comparison:
                 for answer in ours.answers(
                     self._settings, self._dataset, self._test, dict(protocols), self._cold, how, show
                 ):
-                    yield self._outcome(answer.model, answer.protocol, answer.lists, answer.fit_seconds)
+                    made = self._outcome(answer.model, answer.protocol, answer.lists, answer.fit_seconds)
+                    yield replace(made, trainings=answer.trainings if answer.model == OURS else None)
 
     def _outcome(
         self, model: str, protocol: str, lists: Lists, fit_seconds: float, tuned: Tuned | None = None

@@ -26,6 +26,7 @@ class Answers:
     protocol: str
     lists: Lists
     fit_seconds: float  # training; for the content space encoding and indexing
+    trainings: int  # models that were trained by the end of the protocol
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def answers(
         found = []
         for protocol, cases in protocols.items():
             lists = _Walk(running, dataset, cases, cold, plan, progress).lists(f"{protocol}, dynrec")
-            found += [Answers(model, protocol, lists[model], seconds[model]) for model in plan.models]
+            trainings = running.trainings()
+            found += [Answers(model, protocol, lists[model], seconds[model], trainings) for model in plan.models]
         return found
 
 

@@ -85,6 +85,7 @@ def as_json(row: Row, dataset: str, *, seed: int) -> dict[str, object]:
         "tuning_lists": outcome.tuning_lists,
         "tune_seconds": round(outcome.tune_seconds, 2),
         "fit_seconds": round(outcome.fit_seconds, 2),
+        "trainings": outcome.trainings,
         "repeat": outcome.cases.repeat,
         "seed": seed,
     }

@@ -42,6 +42,7 @@ _ASK = """
 """
 
 _INDEXED = "select indexed from dynrec.model_versions where model_version = %s"
+_TRAININGS = "select count(*) from dynrec.model_versions where recommender = %s and kind = 'learned'"
 _STATE = "select state, error from dynrec.model_versions where model_version = %s"
 
 
@@ -119,6 +120,14 @@ class System:
         with translated_errors():
             self._connection.execute("select set_config('dynrec.clock', %s, false)", [at(now).isoformat()])
             return [str(key) for (key,) in self._connection.execute(_ASK, arguments).fetchall()]
+
+    def trainings(self) -> int:
+        """How many models were trained."""
+        with translated_errors():
+            row = self._connection.execute(_TRAININGS, [RECOMMENDER]).fetchone()
+        assert row is not None  # noqa: S101 - a count has one row
+        assert isinstance(row[0], int)  # noqa: S101
+        return row[0]
 
     def settle(self) -> None:
         """Wait until the workers have nothing left to do."""
