@@ -107,13 +107,27 @@ def test_coverage_varies_as_that_of_users_who_are_drawn_again() -> None:
     assert one_user.low == one_user.mean == one_user.high
 
 
-def test_the_table_has_ndcg_of_cold_items_alone(outcomes: list[Outcome], capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_fit_a_terminal_and_have_cold_items_alone(
+    outcomes: list[Outcome], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
     results = rows(outcomes, 0)
     show(results, "late", json_lines=False, seed=0)
-    printed = capsys.readouterr().out.splitlines()
-    heading = next(line for line in printed if "cold only" in line)
-    assert heading.split()[-1] == "nDCG@10"
-    for row, line in zip(results, (line for line in printed if line.startswith("decayed")), strict=True):
-        figure = row.figures["cold_only_ndcg_at_10"]
-        assert figure is not None
-        assert re.split(r"\s+", line.strip())[-1] == f"{figure.mean:.4f}"
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, printed)) <= 80
+    assert "…" not in "".join(printed)
+    titles = [line for line in printed if line.startswith("late, ")]
+    assert [title.split(":")[0] for title in titles] == ["late, fixed", "late, live"]
+    named = [line for line in printed if line.startswith("decayed popularity")]
+    assert len(named) == 2 * len(results)
+    for number, row in enumerate(results):
+        line = as_json(row, "late", seed=0)
+        assert named[2 * number].split()[2] == f"{line['ndcg_at_10']:.4f}"
+        assert named[2 * number + 1].split()[2:] == [
+            f"{line[name]:.4f}"
+            for name in (
+                *("recall_at_10", "hit_rate_at_10", "coverage"),
+                *("cold_recall_at_10", "cold_only_recall_at_10", "cold_only_ndcg_at_10"),
+            )
+        ]

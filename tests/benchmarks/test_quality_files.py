@@ -136,11 +136,12 @@ def test_items_of_which_nothing_is_said(tmp_path: Path) -> None:
     assert last_of(read(tmp_path, nothing, change(note="at last"), "csv"), "1", "note") == "at last"
 
 
-def test_a_change_of_a_column_named_item(tmp_path: Path) -> None:
-    says = refused(tmp_path, EVENTS, ITEMS.assign(item="x"), change(item="y"))
-    assert says == (
-        "history.csv, column item: is a name that histories keep for themselves; rename it here and in items"
-    )
+@pytest.mark.parametrize("name", ["item", "valid_from"])
+def test_attributes_whose_name_histories_need(tmp_path: Path, name: str) -> None:
+    items = ITEMS.assign(**{name: "2024-01-01"})
+    says = refused(tmp_path, EVENTS, items, HISTORY.assign(**{name: "2024-01-02"}))
+    assert says == f"history.csv, column {name}: is a name that histories keep for themselves; rename the attribute"
+    assert read(tmp_path, items, None, "csv").roles.categorical == (name,)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

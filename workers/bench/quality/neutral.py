@@ -58,7 +58,7 @@ def _read_interactions(file: Path) -> pd.DataFrame:
     events = pd.DataFrame({c: _keys(file, frame[c]) for c in ("user_id", "item_id")})
     events["time"] = _times(file, frame.occurred_at)
     if "kind" in frame:
-        events["kind"] = frame.kind.astype(object).where(frame.kind.notna(), None)
+        events["kind"] = _words(frame.kind)
     if "value" in frame:
         events["value"] = _numbers(file, frame.value)
     if len(events) < 10:
@@ -86,8 +86,9 @@ def _joined(value: object) -> object:
 
 def _read_history(file: Path, roles: Roles) -> pd.DataFrame:
     frame = _read(file, ("item_id", "valid_from"))
-    if "item" in roles.names and "item" in frame:
-        raise _wrong(file, "item", "is a name that histories keep for themselves", "rename it here and in items")
+    for column in ("item", "valid_from"):
+        if column in roles.names and column in frame:
+            raise _wrong(file, column, "is a name that histories keep for themselves", "rename the attribute")
     for column in frame.columns.difference(["item_id", "valid_from", *roles.names]):
         raise _wrong(file, column, "items have no such column", f"choose from {', '.join(roles.names)}")
     changes = frame.assign(item_id=_keys(file, frame.item_id), valid_from=_times(file, frame.valid_from))

@@ -22,6 +22,15 @@ FIGURES = {  # field of Scores: the name of its figure
     "cold_only_hit": "cold_only_hit_rate_at_10",
 }
 
+MEANS = {  # figures that the second table has: their headings
+    "recall_at_10": "recall@10",
+    "hit_rate_at_10": "hit rate",
+    "coverage": "coverage",
+    "cold_recall_at_10": "cold\nrecall",
+    "cold_only_recall_at_10": "cold only\nrecall",
+    "cold_only_ndcg_at_10": "cold only\nnDCG",
+}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -92,7 +101,7 @@ def as_json(row: Row, dataset: str, *, seed: int) -> dict[str, object]:
 
 
 def show(results: Sequence[Row], dataset: str, *, json_lines: bool, seed: int) -> None:
-    """Print a table for each protocol, or one JSON object a line; what was not tuned is said on standard error."""
+    """Print two tables for each protocol, or one JSON object a line; what was not tuned is said on standard error."""
     for protocol, models in _untuned(results).items():
         say(
             f"not tuned for the {protocol} protocol, as its validation period has nothing to foresee, "
@@ -105,11 +114,15 @@ def show(results: Sequence[Row], dataset: str, *, json_lines: bool, seed: int) -
         return
     console = out()
     for protocol in dict.fromkeys(row.outcome.protocol for row in results):
-        console.print(_table([row for row in results if row.outcome.protocol == protocol], dataset, protocol))
+        some = [row for row in results if row.outcome.protocol == protocol]
+        lists, cold = len(some[0].outcome.cases), some[0].cold_lists
+        title = f"{dataset}, {protocol}: {lists:,} lists, {cold:,} of them with cold items"
+        console.print(_against_the_best(some, title))
+        console.print(_means(some))
         console.print()
     console.print("mean (95% interval, users resampled); against the best baseline case by case", style="dim")
-    console.print("cold: recall@10 of items that nobody met before the split, in the whole list, and", style="dim")
-    console.print("in a list of such items alone, with the nDCG@10 of that", style="dim")
+    console.print("cold: items that nobody met before the split, in the whole list; cold only:", style="dim")
+    console.print("in a list of such items alone", style="dim")
 
 
 def _untuned(results: Sequence[Row]) -> dict[str, list[str]]:
@@ -120,36 +133,36 @@ def _untuned(results: Sequence[Row]) -> dict[str, list[str]]:
     return found
 
 
-def _table(results: Sequence[Row], dataset: str, protocol: str) -> Table:
-    first = results[0]
-    title = f"{dataset}, {protocol}: {len(first.outcome.cases):,} lists, {first.cold_lists:,} of them with cold items"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for heading in (
-        "",
-        "nDCG@10",
-        "against the best baseline",
-        "recall@10",
-        "hit rate",
-        "coverage",
-        "cold",
-        "cold only",
-        "nDCG@10",
-    ):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
+def _against_the_best(results: Sequence[Row], title: str) -> Table:
+    table = _table(("nDCG@10", "against the best baseline"), title)
     for row in results:
         best = row.outcome.model == row.best_baseline
         table.add_row(
-            f"[bold]{row.outcome.model}[/bold]" if row.outcome.model in (OURS, CONTENT) else row.outcome.model,
+            _name(row),
             _with_bounds(row.figures["ndcg_at_10"]),
             "[dim]is the best[/dim]" if best else _with_bounds(row.difference, sign=True),
-            _mean(row.figures["recall_at_10"]),
-            _mean(row.figures["hit_rate_at_10"]),
-            _mean(row.figures["coverage"]),
-            _mean(row.figures["cold_recall_at_10"]),
-            _mean(row.figures["cold_only_recall_at_10"]),
-            _mean(row.figures["cold_only_ndcg_at_10"]),
         )
     return table
+
+
+def _means(results: Sequence[Row]) -> Table:
+    table = _table(tuple(MEANS.values()))
+    for row in results:
+        table.add_row(_name(row), *(_mean(row.figures[name]) for name in MEANS))
+    return table
+
+
+def _table(headings: Sequence[str], title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _name(row: Row) -> str:
+    model = row.outcome.model
+    return f"[bold]{model}[/bold]" if model in (OURS, CONTENT) else model
 
 
 def _mean(figure: Interval | None) -> str:
