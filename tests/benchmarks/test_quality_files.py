@@ -94,10 +94,12 @@ def test_seconds_are_times(tmp_path: Path) -> None:
 
 def test_whole_numbers_that_became_floats_are_the_same_keys(tmp_path: Path) -> None:
     dataset = read_neutral(
-        written(tmp_path, "events", EVENTS, "parquet"),
+        written(tmp_path, "events", EVENTS.assign(kind=[1, None] * 25), "parquet"),
         written(tmp_path, "items", ITEMS.astype({"item_id": float}), "parquet"),
     )
     assert dataset.attributes.index.tolist() == [str(n) for n in range(7)]
+    assert dataset.log.kind is not None
+    assert dataset.log.kind[:2].tolist() == ["1", None]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
