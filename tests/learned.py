@@ -210,21 +210,25 @@ class Oracle:
     def scores(self, user: str, now: datetime) -> dict[str, float]:
         """The score of every item for a user."""
         context = self.context(user, now)
-        query = self.query(user, now)
-        if query is None:
-            query = np.array([0.0] * (DIMENSION - 1) + [self._config["bias_weight"][context]])
         rates = self._rates(now)
         tops = [
             float(np.mean(sorted((rate[h] for rate in rates.values()), reverse=True)[:50])) if rates else 0.0
             for h in range(5)
         ]
         return {
-            item: float(query @ embedding)
+            item: product
             + self._popularity(rates.get(item), tops, context)
             + self._repeat(user, item, now, context)
             + self.following(user, item, now)
-            for item, (embedding, _) in self._items.items()
+            for item, product in self.products(user, now).items()
         }
+
+    def products(self, user: str, now: datetime) -> dict[str, float]:
+        """The inner product of what is asked for on behalf of a user and the vector of every item."""
+        query = self.query(user, now)
+        if query is None:
+            query = np.array([0.0] * (DIMENSION - 1) + [self._config["bias_weight"][self.context(user, now)]])
+        return {item: float(query @ embedding) for item, (embedding, _) in self._items.items()}
 
     def context(self, user: str, now: datetime) -> int:
         """The bucket of a user at a moment, 0 to 24."""
