@@ -6,7 +6,7 @@ select r.name as recommender, c.kind, case c.lane when 0 then 'live' when 1 then
 from dynrec_data.change c join dynrec_data.recommender r on r.id = c.recommender_id
 group by r.name, c.kind, c.lane;
 comment on view dynrec.queue is
-  'Changes that wait or are being worked on, by recommender, kind (item, user) and lane (live, backfill, alone: suspects tried singly, parked: backing off or given up).';
+  'Changes that wait or are being worked on, by recommender, kind (item, derived: items, for the models made of their vectors, user) and lane (live, backfill, alone: suspects tried singly, parked: backing off or given up).';
 
 create or replace view dynrec.failures with (security_invoker = true) as
 select r.name as recommender, f.kind, f.entity, f.state, f.attempts, f.error, f.at
@@ -39,17 +39,20 @@ cross join lateral (
 comment on view dynrec.model_versions is
   'Every model version: kind (content: the encoder''s vectors, learned: trained), state (staged, training, failed, backfilling, shadow: complete and kept up to date, '
   'active: answers, standby: answered before and can be rolled back to, retired), encoder, dimension, what it is made of, data cut-off, number of vectors, '
-  'progress of the backfill (0 to 1) with the time left, size on disk in bytes, whether its HNSW index stands, metrics on the validation period, what cleaning dropped; forgotten_users: how many of those whose interactions it learned from were forgotten since (dynrec.forget_user); vector_index: what the index holds that reads go through (full, half or binary); vector_storage: how they are stored (full, half, mixed while that changes).';
+  'progress of the backfill (0 to 1) with the time left, bytes on disk of its current vectors and their indexes (history, artefacts and transitions lie in tables that all versions share: dynrec_table_bytes in dynrec.metrics), whether its HNSW index stands, metrics on the validation period, what cleaning dropped; forgotten_users: how many of those whose interactions it learned from were forgotten since (dynrec.forget_user); vector_index: what the index holds that reads go through (full, half or binary); vector_storage: how they are stored (full, half, mixed while that changes).';
 
 create or replace view dynrec.freshness with (security_invoker = true) as
 select r.name as recommender, k.kind, k.fresh + k.stale as entities, k.stale, k.oldest, k.lag_p50, k.lag_p99
 from dynrec_data.recommender r cross join lateral (
   select 'item' as kind,
     (select count(*) from dynrec_data.item_vector v where v.model_id = r.active_model_id and not exists (
-      select from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'item' and c.entity = v.item_id)) as fresh,
-    (select count(distinct c.entity) from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'item') as stale,
-    (select min(c.captured_at) from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'item') as oldest, l.*
+      select from dynrec_data.change c where c.recommender_id = r.id and c.kind = any (w.kinds) and c.entity = v.item_id)) as fresh,
+    (select count(distinct c.entity) from dynrec_data.change c where c.recommender_id = r.id and c.kind = any (w.kinds)) as stale,
+    (select min(c.captured_at) from dynrec_data.change c where c.recommender_id = r.id and c.kind = any (w.kinds)) as oldest, l.*
   from (
+    -- a learned model makes its vector of an item of the one that was encoded for it
+    select case r.active_model_id when r.content_model_id then '{item}'::text[] else '{item,derived}' end as kinds
+  ) w cross join (
     select percentile_cont(0.5) within group (order by n.lag) as lag_p50, percentile_cont(0.99) within group (order by n.lag) as lag_p99
     from (select v.created_at - v.valid_from as lag from dynrec_data.item_vector v where v.model_id = r.active_model_id
       and v.created_at > now() - interval '1 hour') n) l
@@ -66,7 +69,8 @@ from dynrec_data.recommender r cross join lateral (
 ) k;
 comment on view dynrec.freshness is
   'By recommender and kind: entities, how many are stale (a change waits for them), since when, and the lag from change to stored vector '
-  'over the last hour (median and 99th percentile). A stale user vector does not make answers stale: interactions are folded in at read time.';
+  'over the last hour (median and 99th percentile). A stale user vector does not make answers stale: interactions are folded in at read time. '
+  'Where a learned model answers, an item is stale until its vector of that model has been made again: of every item, while it is looked at again for another model version, too.';
 
 create or replace view dynrec.status with (security_invoker = true) as
 select r.name as recommender, dynrec._qualified(r.items) as items, dynrec._qualified(r.interactions) as interactions, r.paused,

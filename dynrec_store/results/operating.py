@@ -55,7 +55,7 @@ class ModelVersion:
     users: int
     progress: float | None  # of the backfill, 0 to 1
     eta: timedelta | None  # time left of the backfill
-    bytes: int  # on disk
+    bytes: int  # on disk, of current vectors and their indexes; 0 of a retired version
     indexed: bool  # whether its HNSW index stands
     metrics: dict[str, Any]  # on the validation period
     report: dict[str, Any]  # what cleaning dropped and clipped

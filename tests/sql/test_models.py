@@ -113,6 +113,33 @@ def test_older_models_are_retired_when_another_is_promoted(events: Shop) -> None
     refused(events, "select * from dynrec.recommend('shop', 'u1', by_model => %s)", "it is retired", models[0])
 
 
+def test_an_item_is_stale_until_the_model_that_answers_has_its_vector(events: Shop) -> None:
+    stage(events.connection)
+    backfill(events.connection)
+    stale: LiteralString = "select entities, stale, oldest is null from dynrec.freshness where kind = 'item'"
+    events.execute("update shop.products set title = title || '!' where id in (1, 3)")
+    assert events.execute(stale) == [(12, 2, False)]
+    events.drain()
+    assert events.execute(stale) == [(12, 0, True)], "the encoder's vectors answer"
+    events.execute("select dynrec.promote_model('shop')")
+    assert events.execute(stale) == [(12, 2, False)]
+    events.execute("insert into shop.products (id, title) values (99, 'new'); delete from shop.products where id = 1")
+    assert events.execute(stale) == [(13, 3, False)]
+    backfill(events.connection)
+    assert events.execute(stale) == [(12, 0, True)]
+
+
+def test_bytes_are_those_of_current_vectors(events: Shop) -> None:
+    model = stage(events.connection)
+    size: LiteralString = "select bytes from dynrec.model_versions where model_version = %s"
+    empty = events.value(size, [model])
+    backfill(events.connection)
+    assert events.value(size, [model]) > empty > 0
+    events.execute("select dynrec.retire_model('shop', %s)", [model])
+    assert events.value(size, [model]) == 0
+    assert events.value(size, [1]) > 0
+
+
 def test_a_config_that_cannot_be_served_is_refused_whole(events: Shop) -> None:
     broken_parts: list[dict[str, Any]] = [
         {"gates": [[1.0] * 25]},
