@@ -129,10 +129,15 @@ def stage(
 def derive(connection: Session, recommender: str, batch_size: int = 256) -> None:
     """Do what waits for the derived models."""
     while token := claim(connection, recommender, "derived", batch_size):
-        for (model,) in connection.execute(
-            "select model_id from dynrec._derived_models(%s) where kind = 'learned'", [recommender]
-        ).fetchall():
-            _publish(connection, token, model)
+        derive_claimed(connection, token, recommender)
+
+
+def derive_claimed(connection: Session, token: str, recommender: str = "shop", *, release: bool = True) -> None:
+    """Store the vectors of a lease, and end it unless told otherwise."""
+    models = "select model_id from dynrec._derived_models(%s) where kind = 'learned'"
+    for (model,) in connection.execute(models, [recommender]).fetchall():
+        _publish(connection, token, model)
+    if release:
         connection.execute("select dynrec._release_derived(%s, dynrec._leased_entities(%s))", [token, token])
 
 
