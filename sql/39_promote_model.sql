@@ -18,13 +18,37 @@ begin
   from dynrec_data.model_version m join dynrec_data.recommender r on r.id = m.recommender_id
   where m.state = 'shadow' and m.options -> 'promote' = 'true' and m.id > r.active_model_id and not dynrec._loses(m)
     -- one that goes on from another was compared with that one
-    and coalesce(m.parent_model_id = r.active_model_id, true);
+    and coalesce(m.parent_model_id = r.active_model_id, true)
+  order by m.id;
+  insert into dynrec_data.task (recommender_id, action, entity)
+  select m.recommender_id, 'retire', m.id::text from dynrec_data.model_version m
+  where m.state = 'shadow' and dynrec._is_superseded(m) and not exists (
+    select from dynrec_data.task t where t.recommender_id = m.recommender_id and t.action = 'retire' and t.entity = m.id::text);
   return finished;
 end
 $$;
 comment on function dynrec._finish_backfills() is
   'Internal. Model versions whose items and users are all there, with their index, answer in the shadow from now on; those that were to be promoted are, unless they lost, '
-  'or go on from a model that no longer answers.';
+  'or go on from a model that no longer answers. Of those that lost the newest stays.';
+
+create or replace function dynrec._is_superseded(m dynrec_data.model_version) returns boolean
+language plpgsql stable
+set search_path from current
+as $$
+begin
+  return m.kind = 'learned' and dynrec._needed_by_experiment(m.id) is null and case m.state
+    when 'standby' then m.id is distinct from (
+      select a.model_id from dynrec_data.model_activation a join dynrec_data.recommender r on r.id = a.recommender_id
+      where a.recommender_id = m.recommender_id and a.model_id <> r.active_model_id order by a.activated_at desc limit 1)
+    when 'shadow' then m.options -> 'promote' = 'true' and exists (
+      select from dynrec_data.model_version n
+      where n.recommender_id = m.recommender_id and n.id > m.id and n.options -> 'promote' = 'true' and n.state in ('shadow', 'active', 'standby'))
+    else false end;
+end
+$$;
+comment on function dynrec._is_superseded(dynrec_data.model_version) is
+  'Internal. Whether nobody waits for a learned model version any more: it answered, and another one after it before the active one; or it was to be promoted and lost, '
+  'and a newer one that was to be promoted is complete. One that was staged without promote, or that an experiment needs, is never superseded in the shadow.';
 
 create or replace function dynrec._has_vector_index(model int) returns boolean
 language sql stable

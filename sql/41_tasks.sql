@@ -170,9 +170,7 @@ begin
     when 'retire' then
       -- nobody begins an experiment with it meanwhile
       perform from dynrec_data.recommender r where r.id = t.recommender_id for update;
-      perform dynrec._retire(m) from dynrec_data.model_version m
-      where m.id = t.entity::int and m.state = 'standby' and dynrec._needed_by_experiment(m.id) is null and not exists (
-        select from dynrec_data.recommender r where m.id in (r.active_model_id, r.content_model_id));
+      perform dynrec._retire(m) from dynrec_data.model_version m where m.id = t.entity::int and dynrec._is_superseded(m);
       done := 1;
     when 'audience' then
       with more as (

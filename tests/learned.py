@@ -102,13 +102,13 @@ def stage(
     recommender: str = "shop",
     *,
     continue_active: bool = False,
-    promote: bool = False,
+    options: Mapping[str, Any] = {},
     **metrics: Any,
 ) -> int:
     """A model that is trained, as far as the database knows; its backfill waits."""
     ((model,),) = connection.execute(
         "select dynrec.stage_model(%s, options => %s, continue_active => %s)",
-        [recommender, json.dumps({"promote": promote}), continue_active],
+        [recommender, json.dumps(options), continue_active],
     ).fetchall()
     connection.execute("select dynrec._training_begins(%s)", [model])
     connection.execute(

@@ -161,8 +161,9 @@ def test_a_model_version_stays_while_an_experiment_needs_it(shop: Shop) -> None:
             create(shop, "old", [{"arm": "a"}, {"arm": "b", "model_version": models[0]}])
     create(shop, "late", [{"arm": "a"}, {"arm": "b", "model_version": models[1]}])
     shop.execute(
-        "insert into dynrec_data.task (recommender_id, action, entity) select id, 'retire', %s from dynrec_data.recommender",
-        [models[1]],
+        "insert into dynrec_data.task (recommender_id, action, entity) "
+        "select r.id, 'retire', m::text from dynrec_data.recommender r, unnest(%s) m",
+        [models[:2]],
     )
     shop.drain()
     states = "select state from dynrec.model_versions where model_version = any (%s) order by model_version"
@@ -181,13 +182,11 @@ def test_a_model_version_stays_while_an_experiment_needs_it(shop: Shop) -> None:
 def test_no_experiment_begins_with_a_model_version_that_is_being_retired(shop: Shop, database_url: str) -> None:
     model = stage(shop.connection)
     backfill(shop.connection)
-    shop.execute(
-        "select dynrec.promote_model('shop'); select dynrec.rollback_model('shop'); delete from dynrec_data.task"
-    )
-    shop.execute(
-        "insert into dynrec_data.task (recommender_id, action, entity) select id, 'retire', %s from dynrec_data.recommender",
-        [model],
-    )
+    shop.execute("select dynrec.promote_model('shop'); select dynrec.rollback_model('shop')")
+    stage(shop.connection)
+    backfill(shop.connection)
+    shop.execute("select dynrec.promote_model('shop')")
+    assert shop.queued() == {("task", "retire")}
     arms = f'[{{"arm": "a"}}, {{"arm": "b", "model_version": {model}}}]'
     error = behind(database_url, "select dynrec._run_task()", f"select dynrec.create_experiment('shop', 'x', '{arms}')")
     retired = shop.value("select state = 'retired' from dynrec.model_versions where model_version = %s", [model])

@@ -4,6 +4,7 @@ from typing import Any, LiteralString
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.learned import backfill, derive, make_config, stage
 from tests.sql.shop import NOON, Event, Shop
@@ -74,7 +75,7 @@ def test_what_was_not_compared_is_promoted_by_force_alone(events: Shop, learned:
 )
 @pytest.mark.usefixtures("learned")
 def test_what_goes_on_is_promoted_unless_it_loses(events: Shop, metrics: dict[str, Any], expected: str) -> None:
-    model = stage(events.connection, continue_active=True, promote=True, **metrics)
+    model = stage(events.connection, continue_active=True, options={"promote": True}, **metrics)
     backfill(events.connection)
     assert state(events, model) == expected
 
@@ -82,7 +83,7 @@ def test_what_goes_on_is_promoted_unless_it_loses(events: Shop, metrics: dict[st
 @pytest.mark.usefixtures("learned")
 def test_what_goes_on_from_a_model_that_was_rolled_back_is_not_promoted(events: Shop) -> None:
     better: dict[str, Any] = {"ndcg_at_10": 0.3, "active": {"ndcg_at_10": 0.2}}
-    model = stage(events.connection, continue_active=True, promote=True, **better)
+    model = stage(events.connection, continue_active=True, options={"promote": True}, **better)
     events.execute("select dynrec.rollback_model('shop')")
     backfill(events.connection)
     assert state(events, model) == "shadow"
@@ -111,6 +112,70 @@ def test_older_models_are_retired_when_another_is_promoted(events: Shop) -> None
     assert [state(events, model) for model in models] == ["retired", "standby", "active"]
     assert events.value("select to_regclass(%s) is null", [f"dynrec_data.item_vector_{models[0]}"])
     refused(events, "select * from dynrec.recommend('shop', 'u1', by_model => %s)", "it is retired", models[0])
+
+
+LOST: dict[str, Any] = {"ndcg_at_10": 0.1, "active": {"ndcg_at_10": 0.2}}
+
+
+def staged(shop: Shop, *, promote: bool = True, **metrics: Any) -> int:
+    """A trained model that is filled in and, if it is to be, promoted."""
+    model = stage(shop.connection, **metrics, options={"promote": True} if promote else {})
+    backfill(shop.connection)
+    shop.drain()
+    return model
+
+
+def test_of_the_models_that_were_to_be_promoted_and_lost_the_newest_stays(events: Shop) -> None:
+    by_hand = staged(events, promote=False, **LOST)
+    first = staged(events, **LOST)
+    assert [state(events, model) for model in (by_hand, first)] == ["shadow", "shadow"]
+    second = staged(events, **LOST)
+    assert [state(events, model) for model in (first, second)] == ["retired", "shadow"]
+    tried = staged(events, promote=False)
+    assert state(events, second) == "shadow", "what is staged by hand is no successor"
+    better = staged(events)
+    assert [state(events, model) for model in (by_hand, first, second, tried, better)] == [
+        "shadow",
+        "retired",
+        "retired",
+        "shadow",
+        "active",
+    ]
+    # what lost can be promoted by force until another comes
+    third = staged(events, **LOST)
+    events.execute("select dynrec.promote_model('shop', %s, force => true)", [third])
+    staged(events, **LOST)
+    assert [state(events, model) for model in (better, third)] == ["standby", "active"]
+
+
+def test_what_lost_stays_while_an_experiment_needs_it(events: Shop) -> None:
+    lost = staged(events, **LOST)
+    arms = Jsonb([{"arm": "a"}, {"arm": "b", "model_version": lost}])
+    events.execute("select dynrec.create_experiment('shop', 'x', %s)", [arms])
+    staged(events, **LOST)
+    assert state(events, lost) == "shadow"
+    events.execute("select dynrec.stop_experiment('shop', 'x')")
+    events.execute("select dynrec._finish_backfills()")
+    events.drain()
+    assert state(events, lost) == "retired"
+
+
+def test_what_was_superseded_when_it_was_queued_may_be_needed_when_it_is_retired(events: Shop) -> None:
+    first, second = staged(events), staged(events)
+    third = stage(events.connection, options={"promote": True})
+    backfill(events.connection)
+    assert ("task", "retire") in events.queued()
+    for model in (first, third):
+        events.execute("select dynrec.promote_model('shop', %s)", [model])
+    events.drain()
+    assert [state(events, model) for model in (first, second, third)] == ["standby", "retired", "active"]
+    assert events.value("select dynrec.rollback_model('shop')") == first
+
+
+def test_of_two_that_are_complete_at_once_the_newer_answers(events: Shop) -> None:
+    models = [stage(events.connection, make_config(seed), options={"promote": True}) for seed in range(2)]
+    backfill(events.connection)
+    assert [state(events, model) for model in models] == ["standby", "active"]
 
 
 def test_an_item_is_stale_until_the_model_that_answers_has_its_vector(events: Shop) -> None:
