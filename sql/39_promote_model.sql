@@ -185,7 +185,8 @@ begin
 end
 $$;
 comment on function dynrec.retire_model(text, int) is
-  'Gives up a model version: its partitions, history and artefacts go, its row stays. Reads as of a moment at which it answered are no longer possible.';
+  'Gives up a model version: its partitions and artefacts go at once and its history within minutes, its row stays. Reads as of a moment at which it answered are no longer possible. '
+  'Raises lock_not_available after a moment if somebody reads vectors for long, such as in a transaction that is left open: then nothing is changed.';
 
 create or replace function dynrec._retire(m dynrec_data.model_version) returns void
 language plpgsql
@@ -200,13 +201,54 @@ begin
   if dynrec._is_live(m) then
     perform dynrec._generate(m.recommender_id);
     perform dynrec._drop_model_functions(m.id);
-    execute format('drop table dynrec_data.item_vector_%1$s, dynrec_data.user_vector_%1$s', m.id);
-    delete from dynrec_data.item_vector_history h where h.model_id = m.id;
-    delete from dynrec_data.user_vector_history h where h.model_id = m.id;
+    perform dynrec._drop_partitions(m.id);
   end if;
 end
 $$;
-comment on function dynrec._retire(dynrec_data.model_version) is 'Internal. Drops what a model version has and keeps its row.';
+comment on function dynrec._retire(dynrec_data.model_version) is
+  'Internal. Drops what a model version has and keeps its row; its history is forgotten by dynrec._maintain. Raises lock_not_available, with nothing done, where somebody reads for long.';
+
+-- To drop a partition locks its parent, and with it whoever reads the vectors of all models: reads that come meanwhile wait behind it. So it comes
+-- last of all, waits for moments only, and lets through who waited in between. "detach partition … concurrently" would hold up nobody, but runs in
+-- no function: who calls it has to own the tables, as workers do not, and killed half-way it leaves a partition that somebody has to finish.
+create or replace function dynrec._drop_partitions(model int) returns void
+language plpgsql
+set search_path from current
+set lock_timeout = '300ms'
+as $$
+begin
+  for attempt in 1 .. 3 loop
+    begin
+      execute format('drop table dynrec_data.item_vector_%1$s, dynrec_data.user_vector_%1$s', model);
+      return;
+    exception when lock_not_available then
+      perform pg_sleep(0.1);
+    end;
+  end loop;
+  raise exception 'model version % cannot be retired while vectors are being read for long', model
+    using errcode = 'lock_not_available', hint = 'Try again when the transactions that read them have ended: see pg_stat_activity.';
+end
+$$;
+comment on function dynrec._drop_partitions(int) is
+  'Internal. Drops the vectors of a model version. Raises lock_not_available after a second: reads wait behind it for 300 ms at most.';
+
+create or replace function dynrec._retire_superseded(t dynrec_data.task) returns bigint
+language plpgsql
+set search_path from current
+as $$
+begin
+  -- nobody begins an experiment with it meanwhile
+  perform from dynrec_data.recommender r where r.id = t.recommender_id for update;
+  perform dynrec._retire(m) from dynrec_data.model_version m where m.id = t.entity::int and dynrec._is_superseded(m);
+  return 1;
+exception when lock_not_available then
+  insert into dynrec_data.task (recommender_id, action, entity, captured_at)
+  values (t.recommender_id, t.action, t.entity, clock_timestamp() + interval '10 seconds');
+  return 0;
+end
+$$;
+comment on function dynrec._retire_superseded(dynrec_data.task) is
+  'Internal. Retires the model version of a task unless it is needed again; where somebody reads for long nothing is done, and the task is put off by ten seconds. How many it did.';
 
 create or replace function dynrec._drop_model_functions(model int) returns void
 language plpgsql

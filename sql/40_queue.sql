@@ -294,9 +294,12 @@ as $$
   when t.action = 'batch_items' and t.entity is not null then not exists (
     select from dynrec_data.recommender r cross join lateral dynrec._writers(r) as w (writer)
     where r.id = t.recommender_id and w.writer = any (t.entity::text[]))
+  -- or so far in the future that the clock must have been set back
+  when t.action = 'retire' then t.captured_at <= clock_timestamp() or t.captured_at > clock_timestamp() + interval '1 minute'
   else true end
 $$;
-comment on function dynrec._is_runnable(dynrec_data.task) is 'Internal. Whether a task can run now: the users are scanned once no item waits in the backfill lane, items compared once the writers that it names have ended.';
+comment on function dynrec._is_runnable(dynrec_data.task) is
+  'Internal. Whether a task can run now: the users are scanned once no item waits in the backfill lane, items compared once the writers that it names have ended, models retired once they were put off for long enough.';
 
 create or replace function dynrec._pending_work()
 returns table (recommender text, work text, backlog bigint, leased bigint, oldest bigint, newest bigint)

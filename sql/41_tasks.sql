@@ -167,11 +167,7 @@ begin
     when 'popularity' then done := dynrec._rebuild_popularity(t.recommender_id);
     when 'begin_outbox' then done := dynrec._begin_outbox(t.recommender_id);
     when 'fill_outbox' then done := dynrec._fill_outbox(t.recommender_id);
-    when 'retire' then
-      -- nobody begins an experiment with it meanwhile
-      perform from dynrec_data.recommender r where r.id = t.recommender_id for update;
-      perform dynrec._retire(m) from dynrec_data.model_version m where m.id = t.entity::int and dynrec._is_superseded(m);
-      done := 1;
+    when 'retire' then done := dynrec._retire_superseded(t);
     when 'audience' then
       with more as (
         select x.id from dynrec_data.task x

@@ -96,12 +96,12 @@ declare
   rows_now bigint;
 begin
   for r in
-    select x.id, m.id as model_id, now() - (x.options ->> 'retention')::interval as cut_off, x.options ->> 'publish' is not null as publishes
+    select x.id, m.id as model_id, m.state = 'retired' as is_retired, now() - (x.options ->> 'retention')::interval as cut_off, x.options ->> 'publish' is not null as publishes
     from dynrec_data.recommender x join dynrec_data.model_version m on m.recommender_id = x.id
   loop
-    delete from dynrec_data.item_vector_history h where h.model_id = r.model_id and h.valid_to < r.cut_off;
+    delete from dynrec_data.item_vector_history h where h.model_id = r.model_id and (r.is_retired or h.valid_to < r.cut_off);
     get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
-    delete from dynrec_data.user_vector_history h where h.model_id = r.model_id and h.valid_to < r.cut_off;
+    delete from dynrec_data.user_vector_history h where h.model_id = r.model_id and (r.is_retired or h.valid_to < r.cut_off);
     get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
     delete from dynrec_data.outbox o where o.model_id = r.model_id and (o.written_at < r.cut_off or not r.publishes);
     get diagnostics rows_now = row_count; forgotten := forgotten + rows_now;
@@ -117,7 +117,7 @@ begin
   return forgotten;
 end
 $$;
-comment on function dynrec._forget_old_history() is 'Internal. Deletes closed versions that ended, measurements that were made, impressions that were shown, and what others wait to be told, before each recommender''s retention.';
+comment on function dynrec._forget_old_history() is 'Internal. Deletes closed versions that ended, measurements that were made, impressions that were shown, and what others wait to be told, before each recommender''s retention, and all versions of retired models.';
 
 create or replace function dynrec._derive_again(recommender_id int) returns void
 language sql

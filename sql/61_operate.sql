@@ -31,10 +31,10 @@ set search_path from current
 as $$
   select exists (
     select from dynrec_data.change c where c.recommender_id = _waits_before.recommender_id and c.lane < 9 and c.id <= change_mark
-    union all select from dynrec_data.task t where t.recommender_id = _waits_before.recommender_id and t.id <= task_mark)
+    union all select from dynrec_data.task t where t.recommender_id = _waits_before.recommender_id and t.id <= task_mark and t.action <> 'retire')
 $$;
 comment on function dynrec._waits_before(int, bigint, bigint) is
-  'Internal. Whether a change or a task up to these ids still waits for a recommender; what backs off after a failure does not count.';
+  'Internal. Whether a change or a task up to these ids still waits for a recommender; what backs off after a failure does not count, nor do models that are to be retired.';
 
 create or replace function dynrec.wait_until_fresh(recommender text, timeout interval default '30 seconds') returns boolean
 language plpgsql volatile

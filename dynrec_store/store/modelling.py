@@ -47,7 +47,10 @@ class Modelling(Calls):
         return back
 
     def retire_model(self, recommender: str, model_version: int) -> None:
-        """Give up a model version that does not answer; its vectors and artefacts go."""
+        """Give up a model version that does not answer; its vectors and artefacts go.
+
+        Raises BusyError, with nothing done, while somebody reads vectors for long.
+        """
         self._value("retire_model", recommender=recommender, model_version=model_version)
 
     def model_versions(self) -> list[ModelVersion]:
