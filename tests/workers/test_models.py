@@ -7,8 +7,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import psycopg
@@ -265,10 +266,18 @@ def test_another_encoder(shop: Connection, settings: Settings, database_url: str
         assert {version for _, version in items(shop, "u3")} == {first}
 
 
+@dataclass
+class Lists:
+    """What readers got."""
+
+    wrong: list[str] = field(default_factory=list)  # errors, and lists that are not of one model's rows alone
+    models: set[int] = field(default_factory=set)  # that answered
+
+
 @contextmanager
-def readers(url: str) -> Iterator[list[str]]:
-    """Readers that ask all the time; what went wrong, each list of one model's rows alone."""
-    wrong: list[str] = []
+def readers(url: str) -> Iterator[Lists]:
+    """Readers that ask all the time."""
+    lists = Lists()
     stop = threading.Event()
 
     def read() -> None:
@@ -277,31 +286,43 @@ def readers(url: str) -> Iterator[list[str]]:
                 try:
                     rows = items(connection, "u5")
                 except psycopg.Error as error:
-                    wrong.append(str(error))
+                    lists.wrong.append(str(error))
                     return
-                if len(rows) != 8 or len({version for _, version in rows}) != 1:
-                    wrong.append(str(rows))
+                versions = {version for _, version in rows}
+                if len(rows) != 8 or len(versions) != 1:
+                    lists.wrong.append(str(rows))
+                lists.models |= versions
 
     threads = [threading.Thread(target=read) for _ in range(3)]
     for thread in threads:
         thread.start()
-    yield wrong
+    yield lists
     stop.set()
     for thread in threads:
         thread.join()
 
 
 def test_readers_notice_nothing_of_promotions(shop: Connection, settings: Settings, database_url: str) -> None:
-    with running(settings, database_url), readers(database_url) as wrong:
+    """Nor of the retirement of what answered three promotions ago."""
+    with running(settings, database_url), readers(database_url) as lists:
         assert fresh(shop)
-        model = train(settings, database_url, "shop")
-        until(lambda: state(shop, model) == "shadow")
+        models = [train(settings, database_url, "shop", options={"epochs": 1, "seed": seed}) for seed in range(3)]
+        for model in models:
+            until(partial(lambda one: state(shop, one) == "shadow", model))
         for _ in range(10):
-            shop.execute("select dynrec.promote_model('shop', %s)", [model])
+            shop.execute("select dynrec.promote_model('shop', %s)", [models[0]])
             shop.execute("insert into clicks values ('u5', 'red-chair', 'view', now())")
             shop.execute("select dynrec.rollback_model('shop')")
+        shop.execute("select dynrec.promote_model('shop', %s)", [models[0]])
+        until(lambda: models[0] in lists.models)
+        # the others in a row, while somebody may still be reading from the first
+        for model in models[1:]:
+            shop.execute("select dynrec.promote_model('shop', %s)", [model])
+        until(lambda: state(shop, models[0]) == "retired")
         assert fresh(shop)
-        assert wrong == []
+        lists.models.clear()
+        until(lambda: models[2] in lists.models)
+        assert lists.wrong == []
 
 
 def test_a_bad_option_is_named_before_anything_begins(shop: Connection, settings: Settings, database_url: str) -> None:
