@@ -140,6 +140,15 @@ def test_one_object_a_line(name: str) -> None:
 
 
 @pytest.mark.slow
+def test_freshness_of_a_learned_model() -> None:
+    arguments = ["freshness", *TINY["freshness"], "--learned", "--json"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    figures = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [figure["name"] for figure in figures] == [f"freshness, learned model, {p}" for p in ("p50", "p99")]
+    assert all(figure["measured"] > 0 for figure in figures)
+
+
+@pytest.mark.slow
 def test_table_names_ratio_and_target_and_files_keep_them(tmp_path: Path) -> None:
     arguments = ["--out", str(tmp_path / "kept"), "capture", *TINY["capture"]]
     done = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments, catch_exceptions=False)

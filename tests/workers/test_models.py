@@ -118,9 +118,8 @@ def test_from_staging_to_rollback(shop: Connection, settings: Settings, database
         # a new item is served by the model as soon as it is fresh
         shop.execute("insert into products values ('odd-spoon', 'odd spoon', 'spoon', 4)")
         assert fresh(shop)
-        assert ("odd-spoon",) in shop.execute(
-            "select item_id from dynrec_data.item_vector where model_id = %s", [model]
-        ).fetchall()
+        list_of_12 = "select item_id, source, model_version from dynrec.recommend('shop', 'u3', 12)"
+        assert ("odd-spoon", "personal", model) in shop.execute(list_of_12.encode()).fetchall()
         shop.execute("select dynrec.rollback_model('shop')")
         assert [version for _, version in items(shop, "u3")] == [version for _, version in before]
         shop.execute("select dynrec.retire_model('shop', %s)", [model])

@@ -87,10 +87,13 @@ def freshness(
     *,
     samples: Annotated[int, typer.Option(min=1, help="Changes in a run.")] = 40,
     runs: Runs = 5,
+    learned: Annotated[
+        bool, typer.Option("--learned", help="While a learned model answers: until its own vector is new.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Freshness: commit to new vector visible on an idle system, against encoding one text and one commit."""
-    show(bench_freshness(load_settings(), samples=samples, runs=runs), as_json=json)
+    show(bench_freshness(load_settings(), samples=samples, runs=runs, learned=learned), as_json=json)
 
 
 @app.command()

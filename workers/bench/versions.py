@@ -17,7 +17,7 @@ NAME = "bench"  # of the recommender
 PATIENCE = 600.0  # seconds until a backfill that does not end is an error
 
 # A model that answers is needed, not a good one.
-_TRAINING = {"learned": 16, "content": 8, "epochs": 1, "examples": 500, "validated": 200}
+TRAINING = {"learned": 16, "content": 8, "epochs": 1, "examples": 500, "validated": 200}
 
 
 def steps(items: int) -> int:
@@ -33,15 +33,16 @@ def two_versions(settings: Settings, items: int, users: Sequence[str], advance: 
     with queue.connect(url_of(settings), application_name="dynrec bench") as connection:
         made = catalogue.make(connection, NAME, items, users, advance)
         with running(settings, url_of(settings)):
-            learned = train(settings, url_of(settings), made.name, options=_TRAINING)
-            _wait_for_shadow(connection, learned)
+            learned = train(settings, url_of(settings), made.name, options=TRAINING)
+            wait_for_shadow(connection, learned)
         with translated_errors():
             connection.execute("vacuum analyze")
     advance()
     return made.model_version, learned
 
 
-def _wait_for_shadow(connection: Connection, version: int) -> None:
+def wait_for_shadow(connection: Connection, version: int) -> None:
+    """Wait until a model version is complete; raises DynrecError after ten minutes."""
     statement = "select state from dynrec.model_versions where model_version = %s"
     until = time.monotonic() + PATIENCE
     while (row := connection.execute(statement, [version]).fetchone()) != ("shadow",):
