@@ -77,7 +77,7 @@ class Context:
         self._sizes: dict[str, BatchSize] = {}
         self.loops = Loops()
         self._turns: dict[str, Turns] = {}  # encoder -> who computes with it next
-        self.recent: defaultdict[str, Recent] = defaultdict(Recent)  # encoder -> what it computed last
+        self.recent: defaultdict[Encoder, Recent] = defaultdict(Recent)  # what each computed last
         self.computing = Computing()
         self.meters = Meters()
         self._counting = threading.Lock()

@@ -108,7 +108,7 @@ def _encode(context: Context, encoder: Encoder, texts: Sequence[str]) -> Encoded
     encoded = Encoded()
     waiting = sorted(texts, key=len)
     size = context.turn_size(encoder)
-    recent = context.recent[encoder.name]
+    recent = context.recent[encoder]
     while waiting:
         now, waiting = waiting[: size.current], waiting[size.current :]
         asked = time.monotonic()
