@@ -44,7 +44,7 @@ class DerivedRow:
 
     item_id: str
     content: str | None  # for an encoder
-    embedding: Vector | None  # for towers: the content vector
+    embedding: Vector | None  # for towers: the content vector; for a model that adopts them: the source's
     numbers: list[float | None] | None  # for towers: features, in the order of their names
     labels: list[str | None] | None
 
@@ -153,12 +153,17 @@ def staged_models(connection: Connection) -> list[int]:
 
 
 def stage_model(
-    connection: Connection, recommender: str, options: Mapping[str, object], *, continue_active: bool
+    connection: Connection,
+    recommender: str,
+    options: Mapping[str, object],
+    *,
+    continue_active: bool = False,
+    base_model: int | None = None,
 ) -> int:
-    """Begin a learned model version and return its number."""
-    statement = "select dynrec.stage_model(%s, options => %s, continue_active => %s)"
+    """Begin a learned model version and return its number. `base_model`: the content space, None for the one in use."""
+    statement = "select dynrec.stage_model(%s, options => %s, continue_active => %s, base_model => %s)"
     with translated_errors():
-        row = connection.execute(statement, [recommender, Jsonb(options), continue_active]).fetchone()
+        row = connection.execute(statement, [recommender, Jsonb(options), continue_active, base_model]).fetchone()
     return cast("tuple[int]", row)[0]
 
 

@@ -181,9 +181,9 @@ def claim_items(
             """
             select encoder, family, model, dimension, adopted,
               token, entities, first_change, last_change, captured_at, live_ages, backfill_ages
-            from dynrec._recommender_encoder(%s) left join lateral dynrec._claim_batch(%s, 'item', %s, %s, %s) on true
+            from dynrec._claim_items(%s, %s, %s, %s)
             """,
-            [recommender, recommender, batch_size, lease, live_only],
+            [recommender, batch_size, lease, live_only],
         ).fetchone()
     assert found is not None  # noqa: S101  the function raises for an unknown name
     return Claim(*found[5:]) if found[5] else None, Encoding(*found[:5])

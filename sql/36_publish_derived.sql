@@ -80,10 +80,11 @@ as $$
   from dynrec._recommender(recommender) r
   join dynrec_data.model_version m on m.recommender_id = r.id and dynrec._is_live(m) and m.id <> r.content_model_id
   left join dynrec_data.encoder e on e.name = m.encoder
-  order by m.kind, m.id
+  order by m.base_model_id is distinct from r.content_model_id, m.kind, m.id
 $$;
 comment on function dynrec._derived_models(text) is
-  'Internal. The live models whose vectors are derived, in the order in which they are: those of other encoders first, as towers may read them.';
+  'Internal. The live models whose vectors are derived, in the order in which they are: those made of the space in use first, so that they do not wait for another encoder, nor '
+  'miss an item that it fails at; then the other encoders, then what is made of theirs.';
 
 create or replace function dynrec._read_derived(token uuid, model int)
 returns table (item_id text, content text, embedding vector, numbers double precision[], labels text[])
@@ -105,7 +106,14 @@ begin
     return;
   end if;
   perform dynrec._hold_sources(r) from dynrec_data.recommender r where r.id = m.recommender_id;
-  if m.kind = 'content' then
+  if m.kind = 'content' and m.encoder is null then
+    -- a vector of another length fails here, where it is told which item is at fault
+    return query execute format($query$
+      select k.item_id, s.content, case when s.item_id is not null then coalesce(l2_normalize(s.embedding), dynrec._zero(%2$s))::vector(%2$s) end,
+        null::double precision[], null::text[]
+      from unnest($1) k (item_id) left join dynrec_data.source_items_%1$s($1) s using (item_id)
+      $query$, m.recommender_id, m.dimension) using ids;
+  elsif m.kind = 'content' then
     return query execute format($query$
       select k.item_id, s.content, null::vector, null::double precision[], null::text[]
       from unnest($1) k (item_id) left join dynrec_data.source_items_%s($1) s using (item_id)
@@ -121,8 +129,8 @@ begin
 end
 $$;
 comment on function dynrec._read_derived(uuid, int) is
-  'Internal. What a model makes the vectors of a lease of: the text for an encoder; the content vector and the features, in the order of dynrec._feature_names, '
-  'for the towers of a learned model. Neither text nor vector: the item is gone.';
+  'Internal. What a model makes the vectors of a lease of: the text for an encoder; the vector itself for one that adopts those of the source; the content vector and the features, in '
+  'the order of dynrec._feature_names, for the towers of a learned model. Neither text nor vector: the item is gone.';
 
 create or replace function dynrec._publish_derived(token uuid, model int, item_ids text[], embeddings vector[], contexts vector[])
 returns table (item_id text, outcome text)

@@ -19,6 +19,8 @@ begin
   where m.state = 'shadow' and m.options -> 'promote' = 'true' and m.id > r.active_model_id and not dynrec._loses(m)
     -- one that goes on from another was compared with that one
     and coalesce(m.parent_model_id = r.active_model_id, true)
+    -- nobody asked to go back to an encoder that was left since
+    and exists (select from dynrec_data.model_version b where b.id = m.base_model_id and (b.id = r.content_model_id or b.state = 'shadow'))
   order by m.id;
   insert into dynrec_data.task (recommender_id, action, entity)
   select m.recommender_id, 'retire', m.id::text from dynrec_data.model_version m
@@ -104,23 +106,23 @@ begin
 end
 $$;
 comment on function dynrec.promote_model(text, int, boolean) is
-  'Lets a model version answer (default: the newest in the shadow): items and users switch with the commit, nobody sees two spaces mixed. The one before stays up to date on standby. '
+  'Lets a model version answer (default: the newest in the shadow): items and users switch with the commit, nobody sees two spaces mixed, and the content space that a learned model '
+  'is made of comes with it. The one before stays up to date on standby. '
   'Returns the number. Raises invalid_parameter_value if its backfill is not done, or, unless force is given, if it lost against the one it goes on from or had too little to be compared by.';
 
 create or replace function dynrec._activate(r dynrec_data.recommender, m dynrec_data.model_version) returns void
 language plpgsql
 set search_path from current
 as $$
+declare
+  space int := coalesce(m.base_model_id, m.id);
 begin
-  update dynrec_data.model_version x set state = 'standby' where x.id = r.active_model_id;
+  update dynrec_data.model_version x set state = 'standby' where x.id = r.active_model_id or x.id = space and x.state = 'shadow';
   update dynrec_data.model_version x set state = 'active' where x.id = m.id;
-  update dynrec_data.recommender x
-  set active_model_id = m.id, content_model_id = case m.kind when 'content' then m.id else x.content_model_id end where x.id = r.id;
+  update dynrec_data.recommender x set active_model_id = m.id, content_model_id = space where x.id = r.id;
   insert into dynrec_data.model_activation (recommender_id, activated_at, model_id) values (r.id, clock_timestamp(), m.id);
-  if m.kind = 'content' and m.id <> r.content_model_id then
-    -- changes of items are encoded by it first from now on; what was encoded for the other is given up, and claimed again
-    delete from dynrec_data.lease l where l.recommender_id = r.id and l.kind in ('item', 'derived');
-    perform dynrec._generate(r.id);
+  if space <> r.content_model_id then
+    perform dynrec._encode_by_another(r);
   end if;
   -- of the models before, the last can be rolled back to; content spaces may be bases of others
   insert into dynrec_data.task (recommender_id, action, entity)
@@ -128,7 +130,33 @@ begin
   where x.recommender_id = r.id and x.kind = 'learned' and x.state = 'standby' and x.id <> r.active_model_id and dynrec._needed_by_experiment(x.id) is null;
 end
 $$;
-comment on function dynrec._activate(dynrec_data.recommender, dynrec_data.model_version) is 'Internal. Switches a recommender to a model version.';
+comment on function dynrec._activate(dynrec_data.recommender, dynrec_data.model_version) is
+  'Internal. Switches a recommender to a model version and to the content space that it is made of.';
+
+create or replace function dynrec._encode_by_another(r dynrec_data.recommender) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  perform dynrec._generate(r.id);
+  -- nobody claims until the commit, and those who publish end first, locked in their order: what was encoded for the other is given up, and claimed again
+  perform pg_advisory_xact_lock(hashtext('dynrec.encoder'), r.id);
+  perform from dynrec_data.lease l where l.recommender_id = r.id and l.kind in ('item', 'derived') order by l.kind, l.entity for update;
+  delete from dynrec_data.lease l where l.recommender_id = r.id and l.kind in ('item', 'derived');
+  -- what was published in the other space alone so far: the text is stored, but its vector here is an earlier text's
+  with waiting as materialized (
+    select c.entity as item_id, max(c.captured_at) as captured_at, min(c.lane) as lane from dynrec_data.change c
+    where c.recommender_id = r.id and c.kind = 'derived' group by c.entity
+  ), unknown as (
+    update dynrec_data.item_content i set content_hash = '' where i.recommender_id = r.id and i.item_id in (select w.item_id from waiting w)
+  )
+  insert into dynrec_data.change (recommender_id, kind, entity, op, lane, captured_at)
+  select r.id, 'item', w.item_id, 'refresh', case w.lane when 1 then 1 else 0 end, w.captured_at from waiting w;
+  perform dynrec._notify_wake();
+end
+$$;
+comment on function dynrec._encode_by_another(dynrec_data.recommender) is
+  'Internal. From the commit on changes of items are encoded in another content space first: that of the recommender as it is stored by now.';
 
 create or replace function dynrec.rollback_model(recommender text) returns int
 language plpgsql security definer
@@ -150,7 +178,7 @@ begin
 end
 $$;
 comment on function dynrec.rollback_model(text) is
-  'Goes back to the model version that answered before, at once: it has been kept up to date. Returns its number.';
+  'Goes back to the model version that answered before, and to its encoder, at once: both have been kept up to date. Returns its number.';
 
 create or replace function dynrec.retire_model(recommender text, model_version int) returns void
 language plpgsql security definer

@@ -50,6 +50,13 @@ as $$ select pg_try_advisory_xact_lock_shared(hashtext('dynrec.drop'), recommend
 comment on function dynrec._is_staying(int) is
   'Internal. Whether a recommender is not being dropped; if so, dropping waits for the end of this transaction.';
 
+create or replace function dynrec._keeps_encoder(recommender_id int) returns boolean
+language sql
+set search_path from current
+as $$ select pg_try_advisory_xact_lock_shared(hashtext('dynrec.encoder'), recommender_id) $$;
+comment on function dynrec._keeps_encoder(int) is
+  'Internal. Whether a recommender is not just being switched to another encoder; if so, switching waits for the end of this transaction.';
+
 create or replace function dynrec._claim(recommender text, kind text, batch_size int, lease interval, live_only boolean default false) returns uuid
 language plpgsql security definer
 set search_path from current
@@ -58,7 +65,7 @@ declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
   token uuid := gen_random_uuid();
 begin
-  if r.paused or not dynrec._is_staying(r.id) or not dynrec._may_be_read(r.id) then
+  if r.paused or not dynrec._is_staying(r.id) or not dynrec._keeps_encoder(r.id) or not dynrec._may_be_read(r.id) then
     return null;
   end if;
   if not live_only and dynrec._lease_head(r.id, kind, 8::smallint, 8::smallint, 1, token, lease) > 0

@@ -50,7 +50,7 @@ as $$
     ('dynrec_admin', array['register_encoder', 'create_recommender', 'alter_recommender', 'drop_recommender', 'pause', 'resume', 'refresh', 'retry_failed',
       'stage_model', 'promote_model', 'rollback_model', 'retire_model', 'create_experiment', 'alter_experiment', 'stop_experiment',
       'watch', 'export_user', 'forget_user', 'verify_forgotten', 'readmit_user']),
-    ('dynrec_worker', array['_pending_work', '_next_due', '_claim', '_claim_batch', '_leased_entities', '_recommender_encoder', '_encoders_in_use', '_read_items',
+    ('dynrec_worker', array['_pending_work', '_next_due', '_claim', '_claim_batch', '_claim_items', '_leased_entities', '_recommender_encoder', '_encoders_in_use', '_read_items',
       '_publish_items', '_publish_adopted', '_publish_users', '_derived_models', '_read_derived', '_publish_derived', '_release_derived', '_fail',
       '_expire_leases', '_release_retries', '_run_task', '_maintain', '_finish_backfills', '_take_profiles', '_watch_next', '_beat', '_last_beat', '_wake_key',
       '_queue_batches', '_tend_stream', '_drop_stream_slot', '_make_stream_slot', '_stream_stands', '_stream_lag', '_stream_end', '_read_stream', '_apply_stream',

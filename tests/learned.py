@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tests.drain import Session, as_text, claim, drain, from_text
+from tests.drain import Encodes, Session, as_text, claim, drain, from_text
 from tests.reference import Event, Kinds
+from workers.encoders.hashing import HashingEncoder
 
 Vector = npt.NDArray[np.float64]
 
@@ -100,6 +101,7 @@ def stage(
     connection: Session,
     config: Mapping[str, Any] | None = None,
     recommender: str = "shop",
+    base_model: int | None = None,
     *,
     continue_active: bool = False,
     options: Mapping[str, Any] = {},
@@ -107,8 +109,8 @@ def stage(
 ) -> int:
     """A model that is trained, as far as the database knows; its backfill waits."""
     ((model,),) = connection.execute(
-        "select dynrec.stage_model(%s, options => %s, continue_active => %s)",
-        [recommender, json.dumps(options), continue_active],
+        "select dynrec.stage_model(%s, options => %s, continue_active => %s, base_model => %s)",
+        [recommender, json.dumps(options), continue_active, base_model],
     ).fetchall()
     connection.execute("select dynrec._training_begins(%s)", [model])
     connection.execute(
@@ -134,17 +136,20 @@ def derive(connection: Session, recommender: str, batch_size: int = 256) -> None
 
 def derive_claimed(connection: Session, token: str, recommender: str = "shop", *, release: bool = True) -> None:
     """Store the vectors of a lease, and end it unless told otherwise."""
-    models = "select model_id from dynrec._derived_models(%s) where kind = 'learned'"
-    for (model,) in connection.execute(models, [recommender]).fetchall():
-        _publish(connection, token, model)
+    models = "select model_id, kind, dimension from dynrec._derived_models(%s)"
+    for model, kind, dimension in connection.execute(models, [recommender]).fetchall():
+        if kind == "learned":
+            _publish(connection, token, model)
+        else:
+            _publish_encoded(connection, token, model, HashingEncoder(dimension))
     if release:
         connection.execute("select dynrec._release_derived(%s, dynrec._leased_entities(%s))", [token, token])
 
 
-def backfill(connection: Session, recommender: str = "shop") -> None:
+def backfill(connection: Session, recommender: str = "shop", encoder: Encodes | None = None) -> None:
     """Do all that waits, and build the indexes: models that are trained answer in the shadow afterwards."""
     for _ in range(3):
-        drain(connection)
+        drain(connection, encoder)
         derive(connection, recommender)
     for (statement,) in connection.execute("select statement from dynrec._index_statements()").fetchall():
         connection.execute(str(statement).encode())
@@ -169,6 +174,15 @@ def _publish(connection: Session, token: str, model: int) -> None:
     connection.execute(
         "select * from dynrec._publish_derived(%s, %s, %s::text[], %s::text[]::vector[], %s::text[]::vector[])",
         [token, model, [item for item, _ in rows], embeddings, contexts],
+    )
+
+
+def _publish_encoded(connection: Session, token: str, model: int, encoder: Encodes) -> None:
+    rows = connection.execute("select item_id, content from dynrec._read_derived(%s, %s)", [token, model]).fetchall()
+    vectors = [None if content is None else as_text(encoder.encode([content])[0]) for _, content in rows]
+    connection.execute(
+        "select * from dynrec._publish_derived(%s, %s, %s::text[], %s::text[]::vector[], '{}')",
+        [token, model, [item for item, _ in rows], vectors],
     )
 
 

@@ -17,6 +17,7 @@ from dynrec_store.queue import Claim
 from workers import tracing
 from workers.context import Context, Tally
 from workers.encode import encode_each
+from workers.encoders import Encoder
 from workers.leases import isolated, work_through
 
 
@@ -43,8 +44,10 @@ def recompute_derived(context: Context, recommender: str, *, live_only: bool = F
 def _derive(context: Context, token: UUID, model: DerivedModel) -> Tally:
     with tracing.span("read", model_version=model.model_id):
         rows = isolated(context, token, partial(_read, model=model.model_id)) or []
-    make = _by_towers if model.kind == "learned" else _by_encoder
-    return make(context, token, model, rows)
+    if model.kind == "learned":
+        return _by_towers(context, token, model, rows)
+    encoder = context.encoder(model.encoding)
+    return _by_encoder(context, token, model, rows, encoder) if encoder else _adopt(context, token, model, rows)
 
 
 def _read(connection: queue.Connection, token: UUID, *, model: int) -> list[DerivedRow]:
@@ -65,9 +68,17 @@ def _by_towers(context: Context, token: UUID, model: DerivedModel, rows: Sequenc
     return Tally(claimed=len(rows), published=len(rows))
 
 
-def _by_encoder(context: Context, token: UUID, model: DerivedModel, rows: Sequence[DerivedRow]) -> Tally:
-    encoder = context.encoder(model.encoding)
-    assert encoder is not None  # noqa: S101  a derived content model has one
+def _adopt(context: Context, token: UUID, model: DerivedModel, rows: Sequence[DerivedRow]) -> Tally:
+    there = {row.item_id: row.embedding.to_numpy() for row in rows if row.embedding is not None}
+    with tracing.span("publish", model_version=model.model_id):
+        context.call(models.publish_derived, token, model.model_id, list(there), list(there.values()), [])
+        _remove(context, token, model, [row.item_id for row in rows if row.embedding is None])
+    return Tally(claimed=len(rows), published=len(rows))
+
+
+def _by_encoder(
+    context: Context, token: UUID, model: DerivedModel, rows: Sequence[DerivedRow], encoder: Encoder
+) -> Tally:
     texts = list(dict.fromkeys(row.content for row in rows if row.content is not None))
     with tracing.span("encode", encoder=encoder.name, texts=len(texts)), context.turns(encoder).turn():
         started = time.monotonic()

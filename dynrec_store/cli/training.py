@@ -33,6 +33,14 @@ def train(
             "--continue", help="Go on from the active model, with what came since.", envvar="DYNREC_CONTINUE_ACTIVE"
         ),
     ] = False,
+    base_model: Annotated[
+        int | None,
+        typer.Option(
+            help="The model version of the encoder whose vectors it is made of, such as one in the shadow.",
+            show_default="the encoder in use",
+            envvar="DYNREC_BASE_MODEL",
+        ),
+    ] = None,
     promote: Annotated[
         bool | None,
         typer.Option(
@@ -65,7 +73,15 @@ def train(
     run = load_extra("workers.learning.run:train", "worker")
     configure_logging(settings)
     with target_database(settings) as url, stages() as progress:
-        version = run(settings, url, recommender, options=options, continue_active=continue_active, progress=progress)
+        version = run(
+            settings,
+            url,
+            recommender,
+            options=options,
+            continue_active=continue_active,
+            base_model=base_model,
+            progress=progress,
+        )
     say(f"model version {version} is trained; `dynrec models` shows its figures, and how far its backfill is")
 
 

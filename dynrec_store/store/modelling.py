@@ -17,11 +17,13 @@ class Modelling(Calls):
         encoder: str | None = None,
         options: Mapping[str, Any] | None = None,
         continue_active: bool = False,
+        base_model: int | None = None,
     ) -> int:
         """Begin a model version and return its number.
 
         A learned one waits for a worker that trains it; with `encoder` it is another content space, whose backfill
-        begins at once. `continue_active`: training goes on from the active model. `options`: of training.
+        begins at once. `continue_active`: training goes on from the active model. `base_model`: the content space that
+        a learned one is made of, by default the one in use. `options`: of training.
         """
         staged: int = self._value(
             "stage_model",
@@ -29,6 +31,7 @@ class Modelling(Calls):
             encoder=encoder,
             options={} if options is None else options,
             continue_active=continue_active,
+            base_model=base_model,
         )
         return staged
 

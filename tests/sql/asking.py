@@ -55,6 +55,7 @@ VALUES: dict[str, list[str]] = {
     "k integer[]": ["'{10}'"],
     "recommender_id": ["1"],
     "_claim_batch.kind": ["'item'"],
+    "base_model": ["null"],
     "alter_recommender.name": ["'{recommender}'"],
     "drop_recommender.name": ["'{recommender}'"],
     "create_recommender.name": ["'another'"],

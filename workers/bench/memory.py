@@ -99,7 +99,7 @@ def _training(connection: Connection, server: psutil.Process, events: int) -> It
     """What it takes to read the interactions that a model learns from, and to hold them."""
     from workers.learning.cleaning import clean  # noqa: PLC0415  the other steps need no extra
 
-    model = models.stage_model(connection, NAME, {}, continue_active=False)
+    model = models.stage_model(connection, NAME, {})
     until = models.begin_training(connection, model).data_until
 
     def read() -> int:

@@ -35,16 +35,20 @@ def train(
     *,
     options: Mapping[str, object] = {},
     continue_active: bool = False,
+    base_model: int | None = None,
     progress: Progress = lambda _stage, _done: None,
 ) -> int:
     """Stage a model of a recommender, train it here, and store it; returns its number. Its backfill has begun then.
 
-    `options`: fields of workers.learning.settings.Settings, and `features`, see FeatureMaker. Raises
-    ConfigurationError for an option that is unknown or of the wrong type, UnknownNameError for the recommender.
+    `options`: fields of workers.learning.settings.Settings, and `features`, see FeatureMaker. `base_model`: the content
+    space that it is made of, None for the one in use. Raises ConfigurationError for an option that is unknown or of
+    the wrong type, UnknownNameError for the recommender.
     """
     training_settings(options)
     with closing(queue.connect(url, application_name="dynrec train")) as connection:
-        model = models.stage_model(connection, recommender, options, continue_active=continue_active)
+        model = models.stage_model(
+            connection, recommender, options, continue_active=continue_active, base_model=base_model
+        )
         if models.lock_training(connection, model):
             train_staged(connection, settings, model, progress)
         return model
