@@ -198,7 +198,7 @@ def test_a_claim_that_began_before_an_exchange_encodes_by_the_new_encoder(events
 
 def test_nothing_goes_back_to_an_encoder_by_itself(events: Shop) -> None:
     space = stage_encoder(events)
-    late = stage(events.connection, promote=True)
+    late = stage(events.connection, options={"promote": True})
     promote(events, space)
     backfill(events.connection, encoder=NEW)
     assert dict(events.execute(STATES))[late] == "shadow"
@@ -207,7 +207,7 @@ def test_nothing_goes_back_to_an_encoder_by_itself(events: Shop) -> None:
 
 def test_a_model_of_another_encoder_is_promoted_by_itself_where_that_was_asked_for(events: Shop) -> None:
     space = stage_encoder(events)
-    model = stage(events.connection, base_model=space, promote=True)
+    model = stage(events.connection, base_model=space, options={"promote": True})
     backfill(events.connection)
     assert in_use(events) == (model, space)
 
