@@ -118,13 +118,16 @@ LOST: dict[str, Any] = {"ndcg_at_10": 0.1, "active": {"ndcg_at_10": 0.2}}
 
 
 def staged(shop: Shop, *, promote: bool = True, **metrics: Any) -> int:
-    """A trained model that is filled in and, if it is to be, promoted."""
-    model = stage(shop.connection, **metrics, options={"promote": True} if promote else {})
+    """A trained model that is filled in and, if it is to be, promoted; with metrics it goes on from the active one."""
+    model = stage(
+        shop.connection, continue_active=bool(metrics), options={"promote": True} if promote else {}, **metrics
+    )
     backfill(shop.connection)
     shop.drain()
     return model
 
 
+@pytest.mark.usefixtures("learned")
 def test_of_the_models_that_were_to_be_promoted_and_lost_the_newest_stays(events: Shop) -> None:
     by_hand = staged(events, promote=False, **LOST)
     first = staged(events, **LOST)
@@ -148,6 +151,7 @@ def test_of_the_models_that_were_to_be_promoted_and_lost_the_newest_stays(events
     assert [state(events, model) for model in (better, third)] == ["standby", "active"]
 
 
+@pytest.mark.usefixtures("learned")
 def test_what_lost_stays_while_an_experiment_needs_it(events: Shop) -> None:
     lost = staged(events, **LOST)
     arms = Jsonb([{"arm": "a"}, {"arm": "b", "model_version": lost}])
