@@ -38,6 +38,9 @@ as $$
     -- towers read the content vectors of all items
     and not exists (select from dynrec_data.task t where t.recommender_id = r.id and t.action = 'scan_items')
     and not exists (select from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'item' and c.lane = 1)
+    and (m.base_model_id = r.content_model_id or not exists (
+      select from dynrec_data.task t where t.recommender_id = r.id and t.action = 'scan_derived'
+      union all select from dynrec_data.change c where c.recommender_id = r.id and c.kind = 'derived' and c.lane = 1))
     -- whoever trains one holds its lock
     and not exists (select from pg_locks l where l.locktype = 'advisory' and l.objsubid = 2
       and l.database = (select d.oid from pg_database d where d.datname = current_database())

@@ -350,6 +350,12 @@ def test_nothing_to_foresee_names_what_helps(tmp_path: Path, protocol: str, reme
         run(tmp_path, "--models", "most popular", "--protocol", protocol)
 
 
+@pytest.mark.parametrize("option", ["--repeat", "--retrain-every=1"])
+def test_what_is_of_the_live_protocol_is_refused_in_the_fixed_one(tiny_files: Path, option: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{option.partition('=')[0]} is of the live protocol: leave it out"):
+        run(tiny_files, "--protocol", "fixed", option)
+
+
 @pytest.mark.parametrize("options", [("--interactions",), ("--items",), ("--history",), ("--interactions", "--items")])
 def test_a_name_and_files_exclude_each_other(files: Path, options: tuple[str, ...]) -> None:
     given = [f"{option}={files / 'events.csv'}" for option in options]

@@ -212,6 +212,21 @@ def test_a_model_of_another_encoder_is_promoted_by_itself_where_that_was_asked_f
     assert in_use(events) == (model, space)
 
 
+def test_training_waits_for_the_vectors_of_its_encoder(events: Shop) -> None:
+    space = stage_encoder(events)
+    staged = {
+        events.value("select dynrec.stage_model('shop')"),
+        events.value("select dynrec.stage_model('shop', base_model => %s)", [space]),
+    }
+    waiting = "select model_id from dynrec._staged_models()"
+    assert {model for (model,) in events.execute(waiting)} == staged
+    events.execute("select * from dynrec.alter_recommender('shop', text_columns => '{title}', numeric_columns => '{}')")
+    events.drain()
+    assert {model for (model,) in events.execute(waiting)} == {min(staged)}
+    backfill(events.connection)
+    assert {model for (model,) in events.execute(waiting)} == staged
+
+
 def test_what_another_encoder_fails_at_reaches_the_model_in_use(events: Shop) -> None:
     model = stage(events.connection)
     backfill(events.connection)

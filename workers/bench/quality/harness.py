@@ -74,6 +74,9 @@ def make_plan(
     for name in names:
         if name not in every:
             raise ConfigurationError(f"there is no model {name!r}: choose from {'; '.join(every)}")
+    for option, given in {"--repeat": repeat, "--retrain-every": retrain_every is not None}.items():
+        if given and protocol == "fixed":
+            raise ConfigurationError(f"{option} is of the live protocol: leave it out, or --protocol fixed")
     return Plan(
         protocols=PROTOCOLS if protocol == "both" else (protocol,),
         models=names,
