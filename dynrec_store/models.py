@@ -201,6 +201,15 @@ def training_items(connection: Connection, model: int) -> list[tuple[str, Vector
     return cast("list[tuple[str, Vector]]", rows)
 
 
+def training_items_then(connection: Connection, model: int, moment: datetime) -> list[tuple[str, Vector]]:
+    """Key and content vector of the items of the catalogue whose vector was another one at that moment."""
+    with translated_errors():
+        rows = connection.execute(
+            "select item_id, embedding from dynrec._training_items_then(%s, %s)", [model, moment]
+        ).fetchall()
+    return cast("list[tuple[str, Vector]]", rows)
+
+
 def training_kinds(connection: Connection, model: int) -> list[tuple[str, float]]:
     """The declared kinds of interactions and their weights; "*" is every other kind."""
     with translated_errors():

@@ -216,6 +216,34 @@ def test_training_reads_ties_in_one_order(shop: Connection, database_url: str) -
     assert len(before) == 800
 
 
+def test_training_sees_items_as_they_were(shop: Connection, settings: Settings, database_url: str) -> None:
+    vector = "select embedding::real[] from dynrec_data.item_vector where item_id = 'red-lamp'"
+    with running(settings, database_url):
+        assert fresh(shop)
+        ((was,),) = shop.execute(vector.encode()).fetchall()
+        # told of long after the clicks: what they led to
+        shop.execute("update products set title = 'sold', sort = 'sold' where id = 'red-lamp'")
+        shop.execute("update products set price = 7 where id = 'old-lamp'")
+        assert fresh(shop)
+        ((sold,),) = shop.execute(vector.encode()).fetchall()
+        ((model,),) = shop.execute("select dynrec.stage_model('shop')").fetchall()
+    with queue.connect(database_url, application_name="test") as connection:
+        training = models.begin_training(connection, model)
+        data = read_sources(connection, model, training, {}, None).data
+    row, like = data.items.index("red-lamp"), data.items.index("old-lamp")
+    np.testing.assert_array_equal(data.content[row], np.array(sold, dtype=np.float32))
+    assert data.codes[row] != data.codes[like]
+    *before, now = data.earlier
+    assert now.moment == training.data_until.timestamp()
+    assert len(now.rows) == 0
+    assert len(before) == 7 - 1
+    for then in before:
+        assert then.moment < data.occurred_at[-1]
+        assert then.rows.tolist() == [row]
+        np.testing.assert_array_equal(then.content, np.array([was], dtype=np.float32))
+        assert then.codes[0] == data.codes[like]
+
+
 def test_what_cannot_have_happened_is_counted(shop: Connection, settings: Settings, database_url: str) -> None:
     shop.execute("create table sales (user_id text, item_id text, at timestamptz, amount double precision)")
     shop.execute("""

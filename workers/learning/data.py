@@ -12,6 +12,16 @@ Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """What items were from a moment on, until the next one: those of them that were not what they are at the last."""
+
+    moment: float
+    rows: Integers  # (n,): of items
+    content: Floats  # (n, dimension of the encoder)
+    codes: Integers  # (n, labels)
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """Interactions in the order of their times, and every item of the catalogue, met or not.
 
@@ -27,8 +37,11 @@ class TrainingData:
     items: tuple[str, ...]
     kinds: tuple[str, ...]
     kind_weights: Floats  # (kinds,), as declared; interactions of kinds above 0 are popularity and targets
-    content: Floats  # (items, dimension of the encoder); zero where unknown
-    codes: Integers = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))  # (items, labels), 0: unknown
+    content: Floats  # (items, dimension of the encoder); zero where unknown; as they are
+    codes: Integers = field(
+        default_factory=lambda: np.zeros((0, 0), dtype=np.int64)
+    )  # (items, labels), 0: unknown; as they are
+    earlier: tuple[Earlier, ...] = ()  # ascending; the last is of the moment that content and codes are of
     numerics: tuple[tuple[float, Floats], ...] = ()  # (moment, (items, numbers)), ascending; scaled, no NaN
     exclude_seen: bool = True  # recommend() leaves out what the user met
 

@@ -10,7 +10,7 @@ from dynrec_store import models
 from dynrec_store.models import Training
 from dynrec_store.queue import Connection
 from workers.learning.cleaning import ANY_KIND, CleaningReport, Interactions, clean
-from workers.learning.data import Floats, Times, TrainingData
+from workers.learning.data import Earlier, Floats, Times, TrainingData
 from workers.learning.features import FeatureMaker, Snapshot
 
 FEATURES = "features.skops"
@@ -37,17 +37,35 @@ def read_sources(
     snapshots = [_snapshot(connection, training, moment) for moment in _moments(interactions.occurred_at, training)]
     names = models.feature_names(connection, training.recommender_id)
     features = known.remembering(snapshots) if known else FeatureMaker.fitted(names, snapshots, options)
-    data = _arrays(interactions, kinds, [name for name, _ in items], exclude_seen=training.exclude_seen)
-    return Sources(
-        replace(
-            data,
-            content=_matrix([vector.to_numpy() for _, vector in items]),
-            codes=features.codes(snapshots[-1], data.items),
-            numerics=features.numerics(snapshots, data.items),
-        ),
-        features,
-        report,
+    data = replace(
+        _arrays(interactions, kinds, [name for name, _ in items], exclude_seen=training.exclude_seen),
+        content=_matrix([vector.to_numpy() for _, vector in items]),
     )
+    data = replace(
+        data,
+        codes=features.codes(snapshots[-1], data.items),
+        numerics=features.numerics(snapshots, data.items),
+    )
+    earlier = [_earlier(connection, model, data, snapshot, features) for snapshot in snapshots[:-1]]
+    nothing = Earlier(snapshots[-1].moment, np.zeros(0, np.int64), data.content[:0], data.codes[:0])
+    return Sources(replace(data, earlier=(*earlier, nothing)), features, report)
+
+
+def _earlier(
+    connection: Connection, model: int, data: TrainingData, snapshot: Snapshot, features: FeatureMaker
+) -> Earlier:
+    """Return contents and labels of that moment, where they differ from those of the cut-off."""
+    places = {name: row for row, name in enumerate(data.items)}
+    moment = datetime.fromtimestamp(snapshot.moment, UTC)
+    then = models.training_items_then(connection, model, moment)
+    vectors = {places[name]: vector.to_numpy() for name, vector in then if name in places}  # others are newer
+    codes = features.codes(snapshot, data.items)
+    relabelled = np.flatnonzero((codes != data.codes).any(axis=1))
+    rows = np.union1d(np.array(sorted(vectors), dtype=np.int64), relabelled)
+    content = data.content[rows]
+    for place, row in enumerate(rows.tolist()):
+        content[place] = vectors.get(row, content[place])
+    return Earlier(snapshot.moment, rows, content, codes[rows])
 
 
 def _arrays(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workers.learning.data import Floats, Histories, Integers, Times, TrainingData
+from workers.learning.data import Earlier, Floats, Histories, Integers, Times, TrainingData
 from workers.learning.examples import Examples, join, next_turns, ranges, snapshots
 from workers.learning.history import Thinning, ValueScale, history_batch
 from workers.learning.objective import NEVER, softmax_loss
@@ -48,8 +48,9 @@ class Arrays:
     histories: Histories
     values: ValueScale
     first_met: Times
-    content: Tensor  # (items, p)
-    codes: Tensor  # (items, labels)
+    content: Tensor  # (items, p), as they are
+    codes: Tensor  # (items, labels), as they are
+    earlier: tuple[tuple[float, Tensor, Tensor], ...]  # moments with what both were then
     met: Tensor  # (items,): 1 where the item was ever met, else 0
     trends: Trends
     drawing: Times  # (items,): running sum of the chances to be drawn, by interactions to the power of 3/4
@@ -60,13 +61,16 @@ class Arrays:
         """Prepare the data for these towers."""
         first_met = data.first_met()
         count = np.bincount(data.item[data.wanted()], minlength=len(data.items)) ** DAMPING
+        content = towers.items.project(torch.from_numpy(data.content)).detach()
+        codes = torch.from_numpy(data.codes.reshape(len(data.items), -1))
         return cls(
             data=data,
             histories=Histories.of(data),
             values=ValueScale.of(data),
             first_met=first_met,
-            content=towers.items.project(torch.from_numpy(data.content)).detach(),
-            codes=torch.from_numpy(data.codes.reshape(len(data.items), -1)),
+            content=content,
+            codes=codes,
+            earlier=tuple(_as_it_was(then, towers, content, codes) for then in data.earlier),
             met=torch.from_numpy(np.isfinite(first_met).astype(np.float32)),
             trends=Trends.of(data),
             drawing=np.cumsum(count) / max(float(count.sum()), 1.0),
@@ -78,6 +82,7 @@ class Arrays:
             self,
             content=self.content.to(device),
             codes=self.codes.to(device),
+            earlier=tuple((moment, content.to(device), codes.to(device)) for moment, content, codes in self.earlier),
             met=self.met.to(device),
             trends=self.trends.on(device),
         )
@@ -85,17 +90,31 @@ class Arrays:
     def vectors(
         self, towers: Towers, moment: float, identity: Tensor | None = None, rows: Tensor | None = None
     ) -> ItemVectors:
-        """Return the vectors of the catalogue, or of some `rows` of it, with the numbers of that moment."""
+        """Return the vectors of the catalogue, or of some `rows` of it, as items were at that moment."""
         rows = torch.arange(len(self.content), device=self.content.device) if rows is None else rows
         numbers = self.data.numbers_at(moment)
+        content, codes = self._at(moment)
         vectors: ItemVectors = towers.items(
-            self.content[rows],
-            self.codes[rows],
+            content[rows],
+            codes[rows],
             None if numbers is None else torch.from_numpy(numbers).to(rows.device)[rows],
             rows,
             (self.met if identity is None else identity)[rows],
         )
         return vectors
+
+    def _at(self, moment: float) -> tuple[Tensor, Tensor]:
+        """Return content and codes as they were: before the first moment that is known of as at that one."""
+        known = [then for then in self.earlier if then[0] <= moment] or self.earlier[:1]
+        return known[-1][1:] if known else (self.content, self.codes)
+
+
+def _as_it_was(then: Earlier, towers: Towers, content: Tensor, codes: Tensor) -> tuple[float, Tensor, Tensor]:
+    if not len(then.rows):
+        return then.moment, content, codes
+    rows = torch.from_numpy(then.rows)
+    projected = towers.items.project(torch.from_numpy(then.content)).detach()
+    return then.moment, content.index_copy(0, rows, projected), codes.index_copy(0, rows, torch.from_numpy(then.codes))
 
 
 def epoch_examples(arrays: Arrays, settings: Settings, horizon: float) -> tuple[Examples, Examples]:

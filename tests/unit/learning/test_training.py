@@ -3,9 +3,10 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import torch
 
-from workers.learning.data import TrainingData
+from workers.learning.data import Earlier, TrainingData
 from workers.learning.fit import new_towers
 from workers.learning.settings import Settings
 from workers.learning.training import Arrays, Course, Towers, train
@@ -17,6 +18,31 @@ def trained(data: TrainingData, settings: Settings, epochs: int, stop_after: int
     towers = new_towers(data, settings)
     train(towers, Arrays.of(data, towers), settings, Course(epochs, 4, HORIZON), lambda done: done != stop_after)
     return towers
+
+
+def test_items_are_seen_as_they_were(data: TrainingData, settings: Settings) -> None:
+    labelled = replace(data, codes=np.ones((len(data.items), 1), dtype=np.int64))
+    none, last = np.zeros(0, dtype=np.int64), float(data.occurred_at[-1])
+    changed = Earlier(100.0, np.array([3]), data.content[20:21], np.array([[2]]))
+    relabelled = Earlier(200.0, np.array([3]), data.content[3:4], np.array([[2]]))
+    now = Earlier(last, none, data.content[:0], labelled.codes[:0])
+    seen = replace(
+        labelled, codes=labelled.codes + (np.arange(len(data.items)) == 0)[:, None], earlier=(changed, relabelled, now)
+    )
+    towers = new_towers(seen, settings)
+    with torch.no_grad():
+        towers.items.label_item[0].copy_(torch.arange(3.0)[:, None].expand_as(towers.items.label_item[0]))
+    arrays = Arrays.of(seen, towers)
+
+    def of(row: int, moment: float) -> torch.Tensor:
+        vectors = arrays.vectors(towers, moment, torch.zeros(len(data.items)))
+        return torch.cat([vectors.item[row], vectors.content[row]])
+
+    assert torch.equal(of(3, 0.0), of(3, 150.0)), "before the first moment as at that one"
+    assert torch.equal(of(3, 150.0)[8:], of(20, last)[8:]), "another content"
+    torch.testing.assert_close(of(3, 250.0)[:8], of(3, last)[:8] + 1)  # another label
+    assert torch.equal(of(3, 250.0)[8:], of(3, last)[8:])
+    assert torch.equal(of(5, 0.0), of(5, last))
 
 
 def test_a_course_that_stops_early_is_a_shorter_course(data: TrainingData, settings: Settings) -> None:
