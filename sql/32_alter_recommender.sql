@@ -187,9 +187,10 @@ begin
   delete from dynrec_data.lease l where l.recommender_id = r.id;
   perform dynrec._remove_triggers(r.id);
   perform dynrec._degenerate(r.id);
+  -- of retired ones as well, whose history waits for maintenance
+  delete from dynrec_data.item_vector_history h using dynrec_data.model_version m where m.recommender_id = r.id and h.model_id = m.id;
+  delete from dynrec_data.user_vector_history h using dynrec_data.model_version m where m.recommender_id = r.id and h.model_id = m.id;
   for model in select m.id from dynrec_data.model_version m where m.recommender_id = r.id and dynrec._is_live(m) loop
-    delete from dynrec_data.item_vector_history h where h.model_id = model;
-    delete from dynrec_data.user_vector_history h where h.model_id = model;
     execute format('drop table dynrec_data.item_vector_%1$s, dynrec_data.user_vector_%1$s', model);
   end loop;
   foreach from_table in array array['change', 'retry', 'dead_letter', 'task', 'item_content', 'item_content_history', 'item_popularity', 'item_popularity_history', 'impression', 'measurement', 'counter',

@@ -12,6 +12,8 @@ declare
   space int;
   staged int;
 begin
+  -- no model is promoted or retired meanwhile
+  select x.* into r from dynrec_data.recommender x where x.id = r.id for key share;
   if jsonb_typeof(coalesce(options, '{}')) <> 'object' then
     perform dynrec._reject('options: not a JSON object', options::text, 'Give for example {"seed": 1}.');
   end if;
@@ -51,8 +53,7 @@ as $$
 declare
   m dynrec_data.model_version;
 begin
-  -- it is not retired meanwhile
-  select x.* into m from dynrec_data.model_version x where x.recommender_id = r.id and x.id = model_version for share;
+  select x.* into m from dynrec_data.model_version x where x.recommender_id = r.id and x.id = model_version;
   if m.id is null then
     perform dynrec._reject('no such model version', model_version::text, format('There are: %s.',
       (select string_agg(x.id::text, ', ' order by x.id) from dynrec_data.model_version x where x.recommender_id = r.id)));

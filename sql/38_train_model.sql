@@ -93,29 +93,16 @@ $$;
 comment on function dynrec._training_items(int) is 'Internal. The items of the catalogue with their content vectors, which a model''s towers read.';
 
 create or replace function dynrec._training_items_then(model int, moment timestamptz) returns table (item_id text, embedding vector)
-language plpgsql stable security definer
+language sql stable security definer
 set search_path from current
 as $$
-#variable_conflict use_column
-declare
-  base int := (select m.base_model_id from dynrec_data.model_version m where m.id = model);
-begin
-  return query
-    with changed as (
-      select h.item_id, h.embedding, h.half, h.created_at, h.replaced_at from dynrec_data.item_vector_history h where h.model_id = base
-    ), known as (
-      select c.* from changed c
-      union all
-      select v.item_id, v.embedding, v.half, v.created_at, null from dynrec_data.item_vector v
-      where v.model_id = base and v.item_id in (select c.item_id from changed c)
-    ), past as (
-      -- the version of that moment; before the first one, the first
-      select distinct on (k.item_id) k.* from known k
-      order by k.item_id, k.created_at > moment, case when k.created_at <= moment then k.created_at end desc, k.created_at
-    )
-    select t.item_id, dynrec._vector(t.embedding, t.half) from past t
-    where t.replaced_at is not null and exists (select from dynrec_data.item_vector v where v.model_id = base and v.item_id = t.item_id);
-end
+  -- the version of that moment is the first of those that were replaced later; before the first one, the first
+  select distinct on (h.item_id) h.item_id, dynrec._vector(h.embedding, h.half)
+  from dynrec_data.model_version m
+  join dynrec_data.item_vector_history h on h.model_id = m.base_model_id and h.replaced_at > moment
+  join dynrec_data.item_vector v on v.model_id = h.model_id and v.item_id = h.item_id
+  where m.id = model
+  order by h.item_id, h.created_at
 $$;
 comment on function dynrec._training_items_then(int, timestamptz) is
   'Internal. The items of the catalogue whose content vector, which a model''s towers read, was another one at that moment than it is, with that one; before the first that is known, with the first.';

@@ -138,6 +138,10 @@ language plpgsql
 set search_path from current
 as $$
 begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'the encoder of a recommender cannot be exchanged under %: what was claimed or changed since its snapshot would be missed', current_setting('transaction_isolation')
+      using errcode = 'invalid_transaction_state', hint = 'Promote or roll back at read committed.';
+  end if;
   perform dynrec._generate(r.id);
   -- nobody claims until the commit, and those who publish end first, locked in their order: what was encoded for the other is given up, and claimed again
   perform pg_advisory_xact_lock(hashtext('dynrec.encoder'), r.id);

@@ -65,7 +65,7 @@ declare
   r dynrec_data.recommender := dynrec._recommender(recommender);
   token uuid := gen_random_uuid();
 begin
-  if r.paused or not dynrec._is_staying(r.id) or not dynrec._keeps_encoder(r.id) or not dynrec._may_be_read(r.id) then
+  if r.paused or not dynrec._is_staying(r.id) or not dynrec._may_be_read(r.id) or not dynrec._keeps_encoder(r.id) then
     return null;
   end if;
   if not live_only and dynrec._lease_head(r.id, kind, 8::smallint, 8::smallint, 1, token, lease) > 0

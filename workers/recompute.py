@@ -13,7 +13,7 @@ import structlog
 
 from dynrec_store import queue
 from dynrec_store.exceptions import DatabaseError
-from dynrec_store.queue import Claim, ItemRow
+from dynrec_store.queue import Claim, Encoding, ItemRow
 from workers import tracing
 from workers.batch_size import BatchSize
 from workers.context import Context, Tally
@@ -29,28 +29,32 @@ def recompute_items(context: Context, recommender: str, *, live_only: bool = Fal
     """Bring the vectors of changed items up to date; returns what was done and whether more may wait."""
     size = context.claim_size(f"items of {recommender}")
     try:
-        _meet(context, recommender)
+        encoding = _meet(context, recommender)
     except EncoderError as error:
         return _refuse(context, recommender, error), False
 
     def claim() -> Claim | None:
+        nonlocal encoding  # of this batch: other threads may hold one that is for another encoder
         batch, encoding = context.call(queue.claim_items, recommender, size.current, context.lease, live_only=live_only)
         context.encodings[recommender] = encoding
         return batch
 
     def recompute(token: UUID) -> Tally:
-        encoder = context.encoder(context.encodings[recommender])
+        encoder = context.encoder(encoding)
         return _recompute_batch(context, token, encoder, size) if encoder else _adopt_batch(context, token, size)
 
     return work_through(context, recommender, "item", claim, recompute, live_only=live_only)
 
 
-def _meet(context: Context, recommender: str) -> None:
+def _meet(context: Context, recommender: str) -> Encoding:
     """Load the encoder of a recommender that is new here before anything is claimed: that may take long."""
-    if recommender not in context.encodings:
-        encoding = context.call(queue.encoding, recommender)
-        context.encoder(encoding)
-        context.encodings[recommender] = encoding
+    known = context.encodings.get(recommender)
+    if known is not None:
+        return known
+    encoding: Encoding = context.call(queue.encoding, recommender)
+    context.encoder(encoding)
+    context.encodings[recommender] = encoding
+    return encoding
 
 
 def recompute_users(context: Context, recommender: str, *, live_only: bool = False) -> tuple[Tally, bool]:

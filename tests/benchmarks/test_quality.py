@@ -352,7 +352,9 @@ def test_nothing_to_foresee_names_what_helps(tmp_path: Path, protocol: str, reme
 
 @pytest.mark.parametrize("option", ["--repeat", "--retrain-every=1"])
 def test_what_is_of_the_live_protocol_is_refused_in_the_fixed_one(tiny_files: Path, option: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"{option.partition('=')[0]} is of the live protocol: leave it out"):
+    with pytest.raises(
+        ConfigurationError, match=f"{option.partition('=')[0]} is of the live protocol: leave out either"
+    ):
         run(tiny_files, "--protocol", "fixed", option)
 
 

@@ -212,6 +212,16 @@ def test_a_model_of_another_encoder_is_promoted_by_itself_where_that_was_asked_f
     assert in_use(events) == (model, space)
 
 
+def test_an_exchange_needs_to_see_what_was_claimed_meanwhile(events: Shop) -> None:
+    space = stage_encoder(events)
+    with pytest.raises(psycopg.errors.InvalidTransactionState, match="cannot be exchanged under repeatable read"):
+        events.connection.execute(
+            f"begin isolation level repeatable read; select dynrec.promote_model('shop', {space})".encode()
+        )
+    events.execute("rollback")
+    assert promote(events, space) == space
+
+
 def test_training_waits_for_the_vectors_of_its_encoder(events: Shop) -> None:
     space = stage_encoder(events)
     staged = {

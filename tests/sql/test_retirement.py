@@ -121,3 +121,13 @@ def test_history_goes_with_the_next_maintenance(due: Shop) -> None:
     due.execute("select dynrec._maintain()")
     assert OLDEST not in versions()
     assert NEWEST in versions()
+
+
+def test_what_is_dropped_leaves_no_history_of_retired_models(due: Shop) -> None:
+    due.drain()
+    assert state(due) == "retired"
+    due.execute("select dynrec.drop_recommender('shop')")
+    for table in ("item", "user"):
+        assert due.connection.execute(
+            f"select count(*) from dynrec_data.{table}_vector_history".encode()
+        ).fetchone() == (0,)

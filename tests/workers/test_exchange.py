@@ -15,11 +15,14 @@ import pytest
 from pgvector.psycopg import register_vector
 from psycopg import sql
 
+from dynrec_store import queue
 from dynrec_store.settings import Settings
-from tests.workers.support import Connection, fresh, until
+from tests.workers.support import Connection, drained, fresh, until
+from workers.context import Context
 from workers.encoders.hashing import HashingEncoder
 from workers.inprocess import running
 from workers.learning.run import train
+from workers.recompute import recompute_items
 
 WORDS = ("red", "blue", "green", "old", "new", "small", "large", "round")
 THINGS = ("lamp", "chair", "table", "spoon", "kettle", "shelf", "clock", "brush")
@@ -269,3 +272,20 @@ def test_from_a_column_of_vectors_to_an_encoder_and_back(
             "p4": [1, 0, 0, 0],
             "p5": [0, 1, 0, 0],
         }
+
+
+class Overwritten(dict[str, queue.Encoding]):
+    """What threads share, while another one claims for another encoder at once."""
+
+    def __setitem__(self, recommender: str, _: queue.Encoding) -> None:
+        super().__setitem__(recommender, queue.Encoding("small", "hashing", "", 32, adopted=False))
+
+
+def test_a_batch_is_encoded_by_what_it_was_claimed_for(shop: Connection, context: Context) -> None:
+    drained(context)
+    shop.execute("update products set title = 'wholly other' where id = 'red-lamp'")
+    context.encodings = Overwritten(context.encodings)
+    tally, _ = recompute_items(context, "shop")
+    assert tally.published == 1
+    stored_one = "select embedding::real[] from dynrec_data.item_vector where item_id = 'red-lamp'"
+    assert len(shop.execute(stored_one.encode()).fetchall()[0][0]) == 256

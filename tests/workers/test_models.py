@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,8 @@ from psycopg import sql
 from dynrec_store import models, queue
 from dynrec_store.exceptions import ConfigurationError
 from dynrec_store.settings import Settings
-from tests.workers.support import PATIENCE, Connection, fresh, until
+from tests.workers.support import Connection, fresh, until
+from tests.workers.worded import START, worded_shop
 from workers.inprocess import running
 from workers.learning.artefact import from_artefacts
 from workers.learning.candidates import gather
@@ -29,42 +30,10 @@ from workers.learning.run import train
 from workers.learning.source import FEATURES, read_sources
 from workers.learning.training import Arrays
 
-WORDS = ("red", "blue", "green", "old", "new", "small", "large", "round")
-THINGS = ("lamp", "chair", "table", "spoon", "kettle", "shelf", "clock", "brush")
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
 
 @pytest.fixture
 def shop(connection: Connection) -> Connection:
-    """Sixty-four products, forty users who each like one sort of thing, a recommender over both."""
-    connection.execute("""
-        create table products (id text primary key, title text, sort text, price numeric);
-        create table clicks (user_id text, item_id text, kind text, occurred_at timestamptz);
-        create index on clicks (user_id);
-        create index on clicks (item_id)""")
-    rng = np.random.default_rng(0)
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "insert into products values (%s, %s, %s, %s)",
-            [(f"{w}-{t}", f"{w} {t}", t, n + 1) for n, t in enumerate(THINGS) for w in WORDS],
-        )
-        cursor.executemany(
-            "insert into clicks values (%s, %s, 'view', %s)",
-            [
-                (
-                    f"u{user}",
-                    f"{rng.choice(WORDS)}-{THINGS[user % 8]}",
-                    START + timedelta(hours=float(n + rng.random())),
-                )
-                for n in range(20)
-                for user in range(40)
-            ],
-        )
-    connection.execute("""
-        select dynrec.create_recommender('shop', 'products', text_columns => '{title}', categorical_columns => '{sort}',
-          numeric_columns => '{price}', interactions => 'clicks', kind_column => 'kind', encoder => 'hashing',
-          options => '{"exclude_seen": false}')""")
-    return connection
+    return worded_shop(connection)
 
 
 def state(connection: Connection, model: int) -> str:
@@ -202,77 +171,6 @@ def torch_scores(connection: queue.Connection, model: int, now: datetime) -> dic
                 data.items[item]: float(score) for item, score in zip(items[row], scores[row], strict=True) if item >= 0
             }
     return scored
-
-
-def test_training_reads_ties_in_one_order(shop: Connection, database_url: str) -> None:
-    shop.execute("update clicks set occurred_at = date_trunc('day', occurred_at)")
-    ((model,),) = shop.execute("select dynrec.stage_model('shop')").fetchall()
-    with queue.connect(database_url, application_name="test") as connection:
-        before = list(models.training_interactions(connection, model))
-        shop.execute("create table shuffled as table clicks")
-        shop.execute("delete from clicks")
-        shop.execute("insert into clicks select * from shuffled order by md5(shuffled::text)")
-        assert list(models.training_interactions(connection, model)) == before
-    assert len(before) == 800
-
-
-def test_training_sees_items_as_they_were(shop: Connection, settings: Settings, database_url: str) -> None:
-    vector = "select embedding::real[] from dynrec_data.item_vector where item_id = 'red-lamp'"
-    with running(settings, database_url):
-        assert fresh(shop)
-        ((was,),) = shop.execute(vector.encode()).fetchall()
-        # told of long after the clicks: what they led to
-        shop.execute("update products set title = 'sold', sort = 'sold' where id = 'red-lamp'")
-        shop.execute("update products set price = 7 where id = 'old-lamp'")
-        assert fresh(shop)
-        ((sold,),) = shop.execute(vector.encode()).fetchall()
-        ((model,),) = shop.execute("select dynrec.stage_model('shop')").fetchall()
-    with queue.connect(database_url, application_name="test") as connection:
-        training = models.begin_training(connection, model)
-        data = read_sources(connection, model, training, {}, None).data
-    row, like = data.items.index("red-lamp"), data.items.index("old-lamp")
-    np.testing.assert_array_equal(data.content[row], np.array(sold, dtype=np.float32))
-    assert data.codes[row] != data.codes[like]
-    *before, now = data.earlier
-    assert now.moment == training.data_until.timestamp()
-    assert len(now.rows) == 0
-    assert len(before) == 7 - 1
-    for then in before:
-        assert then.moment < data.occurred_at[-1]
-        assert then.rows.tolist() == [row]
-        np.testing.assert_array_equal(then.content, np.array([was], dtype=np.float32))
-        assert then.codes[0] == data.codes[like]
-
-
-def test_what_cannot_have_happened_is_counted(shop: Connection, settings: Settings, database_url: str) -> None:
-    shop.execute("create table sales (user_id text, item_id text, at timestamptz, amount double precision)")
-    shop.execute("""
-        insert into sales values
-          ('u1', 'red-lamp', '2026-01-01', 1), ('u1', 'red-lamp', '2026-01-01', 1), ('u2', 'old-lamp', '2026-01-02', 'NaN'),
-          ('u3', 'new-lamp', '2026-01-03', null), ('u3', 'no such item', '2026-01-04', 2),
-          (null, 'red-lamp', '2026-01-01', 1), ('u1', null, '2026-01-01', 1),
-          ('u1', 'red-lamp', null, 1), ('u1', 'red-lamp', 'infinity', 1), ('u1', 'red-lamp', '-infinity', 1),
-          ('u1', 'red-lamp', '0044-03-15 BC', 1), ('u1', 'red-lamp', '9999-12-31', 1), ('u1', 'red-lamp', '294276-12-31', 1)""")
-    shop.execute("""
-        select dynrec.create_recommender('sales', 'products', text_columns => '{title}', interactions => 'sales',
-          time_column => 'at', value_column => 'amount', encoder => 'hashing')""")
-    with running(settings, database_url):
-        assert shop.execute("select dynrec.wait_until_fresh('sales', %s::interval)", [f"{PATIENCE} s"]).fetchone() == (
-            True,
-        )
-        model = train(settings, database_url, "sales")
-    ((report,),) = shop.execute(
-        "select report -> 'interactions' from dynrec.model_versions where model_version = %s", [model]
-    ).fetchall()
-    assert report == {
-        "read": 13,
-        "incomplete": 2,
-        "impossible_times": 6,
-        "duplicates": 1,
-        "not_finite": 1,
-        "clipped": 0,
-        "kept": 4,
-    }
 
 
 def test_another_encoder(shop: Connection, settings: Settings, database_url: str) -> None:

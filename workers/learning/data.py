@@ -13,7 +13,10 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Earlier:
-    """What items were from a moment on, until the next one: those of them that were not what they are at the last."""
+    """What items were from a moment on, until the next one: those of them that were not what they are at the last.
+
+    All of these moments but the first are those of the numbers: batches of examples are cut there.
+    """
 
     moment: float
     rows: Integers  # (n,): of items

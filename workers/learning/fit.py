@@ -77,7 +77,7 @@ def _validated(period: Validation, settings: Settings, previous: Model | None, d
     known = period.known(towers, settings)
     epochs = _planned(settings, previous)
     report = _reporting(progress, "training before the validation period", epochs)
-    best = Best(towers, settings.patience)
+    best = Best(settings.patience)
 
     def after_epoch(epoch: int) -> bool:
         sorts = gather_sorts(towers, known, period.examples)

@@ -46,7 +46,8 @@ def read_sources(
         codes=features.codes(snapshots[-1], data.items),
         numerics=features.numerics(snapshots, data.items),
     )
-    earlier = [_earlier(connection, model, data, snapshot, features) for snapshot in snapshots[:-1]]
+    seen = [_snapshot(connection, training, moment) for moment in _first(interactions.occurred_at)] + snapshots[:-1]
+    earlier = [_earlier(connection, model, data, snapshot, features) for snapshot in seen]
     nothing = Earlier(snapshots[-1].moment, np.zeros(0, np.int64), data.content[:0], data.codes[:0])
     return Sources(replace(data, earlier=(*earlier, nothing)), features, report)
 
@@ -94,6 +95,11 @@ def _moments(occurred_at: Times, training: Training) -> list[datetime]:
         np.quantile(occurred_at, np.linspace(0, 1, SNAPSHOTS)[1:-1]).tolist() if len(occurred_at) else []
     )
     return [*(datetime.fromtimestamp(moment, UTC) for moment in inner), training.data_until]
+
+
+def _first(occurred_at: Times) -> list[datetime]:
+    """Return the moment of the first interaction: before the first snapshot items were what they were then."""
+    return [datetime.fromtimestamp(moment, UTC) for moment in occurred_at[:1].tolist()]
 
 
 def _snapshot(connection: Connection, training: Training, moment: datetime) -> Snapshot:

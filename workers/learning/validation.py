@@ -123,12 +123,12 @@ def trust(examples: int) -> float:
 class Best:
     """The best epoch so far, and when to stop looking."""
 
-    def __init__(self, towers: Towers, patience: int) -> None:
+    def __init__(self, patience: int) -> None:
         self.epoch = 0
         self.ranking: Ranking | None = None
         self.sorts: list[Sort] = []
-        self._towers, self._patience = towers, patience
-        self._quality, self._tensors = -np.inf, towers.state_dict()
+        self._patience = patience
+        self._quality = -np.inf
 
     def goes_on(self, epoch: int, ranking: Ranking, sorts: list[Sort]) -> bool:
         """Take note of an epoch; return whether there is hope for the next."""
@@ -136,12 +136,7 @@ class Best:
         if foreseen > self._quality:
             self.epoch, self._quality = epoch, foreseen
             self.ranking, self.sorts = ranking, sorts
-            self._tensors = {name: tensor.clone() for name, tensor in self._towers.state_dict().items()}
         return epoch - self.epoch < self._patience
-
-    def restore(self) -> None:
-        """Set the towers back to the best epoch."""
-        self._towers.load_state_dict(self._tensors)
 
 
 def gains(score: Callable[[Candidates], Tensor], sort: Sort) -> Floats:

@@ -76,7 +76,7 @@ def make_plan(
             raise ConfigurationError(f"there is no model {name!r}: choose from {'; '.join(every)}")
     for option, given in {"--repeat": repeat, "--retrain-every": retrain_every is not None}.items():
         if given and protocol == "fixed":
-            raise ConfigurationError(f"{option} is of the live protocol: leave it out, or --protocol fixed")
+            raise ConfigurationError(f"{option} is of the live protocol: leave out either it or --protocol fixed")
     return Plan(
         protocols=PROTOCOLS if protocol == "both" else (protocol,),
         models=names,

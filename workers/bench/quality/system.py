@@ -42,7 +42,9 @@ _ASK = """
 """
 
 _INDEXED = "select indexed from dynrec.model_versions where model_version = %s"
-_TRAININGS = "select count(*) from dynrec.model_versions where recommender = %s and kind = 'learned'"
+_TRAININGS = """
+    select count(*) from dynrec.model_versions
+    where recommender = %s and kind = 'learned' and state not in ('staged', 'training', 'failed')"""
 _STATE = "select state, error from dynrec.model_versions where model_version = %s"
 
 
