@@ -12,6 +12,24 @@ as $$
 $$;
 comment on function dynrec._queue(int, text, text[], smallint) is 'Internal. Queues entities to be recomputed from their source, in a lane (0 live, 1 backfill).';
 
+create or replace function dynrec._content_stands(r dynrec_data.recommender) returns text
+language sql stable
+set search_path from current
+as $$
+  select case when r.vector_column is null then h.of_text
+    else format('(c.content_hash = sha256(convert_to(s.content || e''\n'' || coalesce(s.embedding::text, ''''), ''UTF8'')) or %s and %s)', h.of_text, coalesce(a.vector_stands, 'true')) end
+  from (values ('c.content_hash = sha256(convert_to(s.content, ''UTF8''))')) h (of_text)
+  left join lateral (
+    select format($query$exists (
+      select from dynrec_data.item_vector_%s v where v.item_id = c.item_id and dynrec._equal_sums(array[dynrec._vector(v.embedding, v.half)],
+        array[dynrec._rounded(dynrec._flush(coalesce(l2_normalize(s.embedding), dynrec._zero(%s))), v.half is not null)]))$query$, m.id, m.dimension) as vector_stands
+    from dynrec_data.model_version m where m.recommender_id = r.id and m.kind = 'content' and m.encoder is null and dynrec._is_live(m)
+  ) a on true
+$$;
+comment on function dynrec._content_stands(dynrec_data.recommender) is
+  'Internal. The condition that the text of a source row s, and its vector if vectors are adopted, are those that are stored (c). The hash of what was published while vectors were '
+  'adopted covers both, that of what was published for an encoder the text alone: then the vector itself is compared, while it is kept up to date.';
+
 -- the same row makes the same text, whatever the session's settings are
 create or replace function dynrec._outdated_items(r dynrec_data.recommender) returns text[]
 language plpgsql stable
@@ -29,9 +47,8 @@ begin
     select array_agg(s.item_id)
     from (select i.{key}::text as item_id, {content} as content, {features} as features, {vector} as embedding from {items} i) s
     join dynrec_data.item_content c on c.recommender_id = {id} and c.item_id = s.item_id
-    where c.content_hash <> sha256(convert_to(s.content || {adopted}, 'UTF8')) or c.features <> s.features
-    $query$, dynrec._names(r) || jsonb_build_object(
-      'adopted', case when r.vector_column is null then '''''' else 'e''\n'' || coalesce(s.embedding::text, '''')' end)) into ids;
+    where not {content_stands} or c.features <> s.features
+    $query$, dynrec._names(r) || jsonb_build_object('content_stands', dynrec._content_stands(r))) into ids;
   return coalesce(ids, '{}');
 end
 $$;

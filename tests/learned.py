@@ -178,11 +178,16 @@ def _publish(connection: Session, token: str, model: int) -> None:
 
 
 def _publish_encoded(connection: Session, token: str, model: int, encoder: Encodes) -> None:
-    rows = connection.execute("select item_id, content from dynrec._read_derived(%s, %s)", [token, model]).fetchall()
-    vectors = [None if content is None else as_text(encoder.encode([content])[0]) for _, content in rows]
+    rows = connection.execute(
+        "select item_id, content, embedding::text from dynrec._read_derived(%s, %s)", [token, model]
+    ).fetchall()
+    # a vector that is adopted comes with the text
+    vectors = [
+        adopted or (None if content is None else as_text(encoder.encode([content])[0])) for _, content, adopted in rows
+    ]
     connection.execute(
         "select * from dynrec._publish_derived(%s, %s, %s::text[], %s::text[]::vector[], '{}')",
-        [token, model, [item for item, _ in rows], vectors],
+        [token, model, [item for item, *_ in rows], vectors],
     )
 
 

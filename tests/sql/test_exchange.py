@@ -258,3 +258,61 @@ def test_what_a_model_cannot_be_made_of(events: Shop) -> None:
     refused(events, staging, "no vectors to learn from: it is retired", space)
     again = events.value("select dynrec.stage_model('shop', encoder => 'small')")
     refused(events, staging, "no vectors to learn from: it is backfilling", again)
+
+
+def outdated(shop: Shop) -> int:
+    """How many items an alteration that changes nothing of them would recompute."""
+    statement = "select items_to_recompute from dynrec.alter_recommender('signs', options => '{}', dry_run => true)"
+    return int(shop.value(statement))
+
+
+@pytest.fixture
+def signs(shop: Shop) -> Shop:
+    """A recommender that went from an adopted vector column to an encoder; of items 1 and 2 something changed since."""
+    shop.execute("""
+        create table signs (id int primary key, title text, direction vector(3));
+        insert into signs select i, 'sign ' || i, array[i, 1, 0]::vector from generate_series(1, 5) i;
+        select dynrec.register_encoder('small', 'hashing', '', 16);
+        select dynrec.create_recommender('signs', 'public.signs', text_columns => '{title}', vector_column => 'direction')""")
+    signs = Shop(shop.connection, "signs", "", None)
+    signs.drain()
+    signs.execute("select dynrec.stage_model('signs', encoder => 'small')")
+    backfill(signs.connection, "signs")
+    signs.execute("select dynrec.promote_model('signs')")
+    assert outdated(signs) == 0
+    signs.execute("update signs set title = 'other' where id = 1")
+    signs.execute("update signs set direction = '[0,3,4]' where id = 2")
+    backfill(signs.connection, "signs", NEW)
+    return signs
+
+
+def test_an_alteration_recomputes_nothing_for_an_exchange(signs: Shop) -> None:
+    assert outdated(signs) == 0
+    signs.execute("select dynrec.rollback_model('signs')")
+    assert outdated(signs) == 0
+    signs.execute("update signs set title = 'another' where id in (2, 3)")
+    backfill(signs.connection, "signs", NEW)
+    assert outdated(signs) == 0
+    signs.execute("select dynrec.rollback_model('signs')")
+    assert outdated(signs) == 0
+    signs.execute("update signs set title = title || '!'")
+    backfill(signs.connection, "signs", NEW)
+    adopted = signs.value("select min(model_version) from dynrec.model_versions where recommender = 'signs'")
+    signs.execute("select dynrec.retire_model('signs', %s)", [adopted])
+    assert outdated(signs) == 0
+
+
+def test_what_nobody_captured_is_found_after_an_exchange(signs: Shop) -> None:
+    """Texts, and vectors that a space on standby adopts, whether the stored hash covers the vector or not."""
+    signs.execute("set session_replication_role = replica")
+    signs.execute("update signs set title = 'unheard' where id in (1, 3)")
+    signs.execute("update signs set direction = '[0,0,1]' where id in (2, 4)")
+    signs.execute("set session_replication_role = origin")
+    assert outdated(signs) == 4
+    signs.execute("select * from dynrec.alter_recommender('signs', options => '{}')")
+    assert {entity for kind, entity in signs.queued() if kind == "item"} == {"1", "2", "3", "4"}
+    backfill(signs.connection, "signs", NEW)
+    assert outdated(signs) == 0
+    signs.execute("select dynrec.rollback_model('signs')")
+    vectors = signs.item_vectors(["2", "4"])
+    assert all(vector is not None and vector.tolist() == [0, 0, 1] for vector in vectors.values())
