@@ -24,21 +24,21 @@ begin
   order by m.id;
   insert into dynrec_data.task (recommender_id, action, entity)
   select m.recommender_id, 'retire', m.id::text from dynrec_data.model_version m
-  where m.state = 'shadow' and dynrec._is_superseded(m) and not exists (
+  where m.state in ('shadow', 'standby') and dynrec._is_superseded(m) and not exists (
     select from dynrec_data.task t where t.recommender_id = m.recommender_id and t.action = 'retire' and t.entity = m.id::text);
   return finished;
 end
 $$;
 comment on function dynrec._finish_backfills() is
   'Internal. Model versions whose items and users are all there, with their index, answer in the shadow from now on; those that were to be promoted are, unless they lost, '
-  'or go on from a model that no longer answers. Of those that lost the newest stays.';
+  'or go on from a model that no longer answers. Of those that lost the newest stays; what an experiment or a training needed goes once they have ended.';
 
 create or replace function dynrec._is_superseded(m dynrec_data.model_version) returns boolean
 language plpgsql stable
 set search_path from current
 as $$
 begin
-  return m.kind = 'learned' and dynrec._needed_by_experiment(m.id) is null and case m.state
+  return m.kind = 'learned' and dynrec._needed_by_experiment(m.id) is null and dynrec._needed_by_training(m.id) is null and case m.state
     when 'standby' then m.id is distinct from (
       select a.model_id from dynrec_data.model_activation a join dynrec_data.recommender r on r.id = a.recommender_id
       where a.recommender_id = m.recommender_id and a.model_id <> r.active_model_id order by a.activated_at desc limit 1)
@@ -50,7 +50,15 @@ end
 $$;
 comment on function dynrec._is_superseded(dynrec_data.model_version) is
   'Internal. Whether nobody waits for a learned model version any more: it answered, and another one after it before the active one; or it was to be promoted and lost, '
-  'and a newer one that was to be promoted is complete. One that was staged without promote, or that an experiment needs, is never superseded in the shadow.';
+  'and a newer one that was to be promoted is complete. One that was staged without promote is never superseded in the shadow, and none that an experiment or a training needs.';
+
+create or replace function dynrec._needed_by_training(model int) returns int
+language sql stable
+set search_path from current
+as $$
+  select min(m.id) from dynrec_data.model_version m where m.parent_model_id = model and m.state in ('staged', 'training')
+$$;
+comment on function dynrec._needed_by_training(int) is 'Internal. A model version whose training is to go on from this one; null if there is none.';
 
 create or replace function dynrec._has_vector_index(model int) returns boolean
 language sql stable
@@ -208,6 +216,10 @@ begin
   select x.id into needed_by from dynrec_data.model_version x where x.base_model_id = m.id and (dynrec._is_live(x) or x.state in ('staged', 'training')) limit 1;
   if found then
     perform dynrec._reject(format('model version %s is made of its vectors', needed_by), model_version::text, format('Retire %s first.', needed_by));
+  end if;
+  needed_by := dynrec._needed_by_training(m.id);
+  if needed_by is not null then
+    perform dynrec._reject(format('the training of model version %s goes on from it', needed_by), model_version::text, format('Wait until %s is trained, or retire it first.', needed_by));
   end if;
   tested_by := dynrec._needed_by_experiment(m.id);
   if tested_by is not null then

@@ -176,6 +176,62 @@ def test_what_was_superseded_when_it_was_queued_may_be_needed_when_it_is_retired
     assert events.value("select dynrec.rollback_model('shop')") == first
 
 
+def continuing(shop: Shop) -> int:
+    """A model that waits for its training to go on from the active one."""
+    return int(shop.value("select dynrec.stage_model('shop', continue_active => true)"))
+
+
+def finish(shop: Shop) -> list[str]:
+    """What the dispatcher does every few seconds, twice: the model versions whose retirement waits then."""
+    shop.execute("select dynrec._finish_backfills(); select dynrec._finish_backfills()")
+    return [entity for (entity,) in shop.execute("select entity from dynrec_data.task where action = 'retire'")]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_a_training_goes_on_from_stays_until_that_ends(events: Shop, learned: int, *, begun: bool) -> None:
+    child = continuing(events)
+    if begun:
+        events.execute("select dynrec._training_begins(%s)", [child])
+    before, after = staged(events), staged(events)
+    events.drain()
+    assert [state(events, model) for model in (learned, before, after)] == ["standby", "standby", "active"]
+    assert finish(events) == []
+    retire: LiteralString = "select dynrec.retire_model('shop', %s)"
+    refused(events, retire, f"the training of model version {child} goes on from it: '{learned}'", learned)
+    events.execute("select dynrec._training_failed(%s, 'no luck')", [child])
+    assert finish(events) == [str(learned)]
+    events.drain()
+    assert [state(events, model) for model in (learned, before, after)] == ["retired", "standby", "active"]
+    assert finish(events) == []
+
+
+def test_what_a_training_went_on_from_can_be_retired(events: Shop, learned: int) -> None:
+    child = stage(events.connection, continue_active=True)
+    events.execute("select dynrec.rollback_model('shop')")
+    waiting = events.value("select dynrec.stage_model('shop')")
+    events.execute("select dynrec.retire_model('shop', %s)", [learned])
+    assert [state(events, model) for model in (learned, child, waiting)] == ["retired", "backfilling", "staged"]
+
+
+def test_a_model_whose_training_was_called_off_needs_no_other(events: Shop, learned: int) -> None:
+    child = continuing(events)
+    staged(events)
+    staged(events)
+    assert finish(events) == []
+    events.execute("select dynrec.retire_model('shop', %s)", [child])
+    assert finish(events) == [str(learned)]
+
+
+def test_what_answered_goes_when_the_experiment_that_needed_it_has_ended(events: Shop, learned: int) -> None:
+    arms = Jsonb([{"arm": "a"}, {"arm": "b", "model_version": learned}])
+    events.execute("select dynrec.create_experiment('shop', 'x', %s)", [arms])
+    staged(events)
+    staged(events)
+    assert finish(events) == []
+    events.execute("select dynrec.stop_experiment('shop', 'x')")
+    assert finish(events) == [str(learned)]
+
+
 def test_of_two_that_are_complete_at_once_the_newer_answers(events: Shop) -> None:
     models = [stage(events.connection, make_config(seed), options={"promote": True}) for seed in range(2)]
     backfill(events.connection)

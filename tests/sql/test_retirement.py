@@ -40,9 +40,7 @@ def beginning(prepared: Prepare) -> str:
 @pytest.fixture
 def due(shop: Shop) -> Shop:
     """The retirement can begin."""
-    retire = "insert into dynrec_data.task (recommender_id, action, entity) select id, 'retire', %s from dynrec_data.recommender"
-    shop.execute(retire, [str(OLDEST)])
-    assert shop.queued() == {("task", "retire")}
+    assert shop.execute("select action, entity from dynrec_data.task") == [("retire", str(OLDEST))]
     return shop
 
 

@@ -117,10 +117,17 @@ def _train(connection: Connection, settings: StoreSettings, model: int, training
 
 
 def _previous(connection: Connection, training: Training) -> tuple[Model | None, FeatureMaker | None]:
-    """The model that training goes on from, with its features: they are made as before."""
+    """The model that training goes on from, with its features: they are made as before.
+
+    Raises ConfigurationError if it was retired.
+    """
     if training.parent_model_id is None:
         return None, None
     files = models.artefacts(connection, training.parent_model_id)
+    if not files:
+        raise ConfigurationError(
+            f"model version {training.parent_model_id}, which the training goes on from, was retired: stage another"
+        )
     return from_artefacts(files), FeatureMaker.from_bytes(files[FEATURES])
 
 
