@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from dynrec_store import database, queue
-from tests.drain import Encodes, claim, publish, read
+from tests.drain import Encodes, claim, publish, read, run_tasks
 from tests.learned import backfill, derive, make_config, stage
 from tests.sql.shop import NOON, Event, Shop
 from tests.workers.support import until
@@ -316,3 +316,21 @@ def test_what_nobody_captured_is_found_after_an_exchange(signs: Shop) -> None:
     signs.execute("select dynrec.rollback_model('signs')")
     vectors = signs.item_vectors(["2", "4"])
     assert all(vector is not None and vector.tolist() == [0, 0, 1] for vector in vectors.values())
+
+
+def test_a_batch_finds_after_an_exchange_what_moved_and_that_alone(signs: Shop) -> None:
+    signs.execute("""
+        select * from dynrec.alter_recommender('signs', options => '{"capture": "batch", "batch_every": "1 hour"}')""")
+    backfill(signs.connection, "signs", NEW)
+
+    def batch() -> set[tuple[str, str]]:
+        signs.execute("update dynrec_data.recommender set batched_at = now() - interval '1 hour' where name = 'signs'")
+        signs.execute("select dynrec._queue_batches()")
+        run_tasks(signs.connection)
+        return signs.queued()
+
+    assert batch() == set()
+    signs.execute("update signs set direction = '[0,0,1]' where id in (2, 4)")
+    assert batch() == {("item", "2"), ("item", "4")}
+    backfill(signs.connection, "signs", NEW)
+    assert batch() == set()
