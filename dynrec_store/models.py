@@ -104,11 +104,14 @@ def publish_derived(
     item_ids: Sequence[str],
     embeddings: Sequence[Floats | None],
     contexts: Sequence[Floats],
+    *,
+    releases: bool = False,
 ) -> dict[str, str]:
     """Store what a model made of leased items; None removes one. Returns the outcome for each item.
 
     `contexts`: those of the first item, one for each head, then those of the second, and so on; none for a content
     model. Outcomes: published, unchanged, removed, superseded (the lease went to another, or the model is retired).
+    `releases`: as `release_derived` in the same transaction; no other model is to come.
     """
     arguments = (
         token,
@@ -116,18 +119,20 @@ def publish_derived(
         list(item_ids),
         [None if vector is None else Vector(vector) for vector in embeddings],
         [Vector(vector) for vector in contexts],
+        releases,
     )
     with translated_errors():
         outcomes = connection.execute(
-            "select item_id, outcome from dynrec._publish_derived(%s, %s, %s, %s::vector[], %s::vector[])", arguments
+            "select item_id, outcome from dynrec._publish_derived(%s, %s, %s, %s::vector[], %s::vector[], %s)",
+            arguments,
         ).fetchall()
     return dict(cast("list[tuple[str, str]]", outcomes))
 
 
-def release_derived(connection: Connection, token: UUID, item_ids: Sequence[str]) -> int:
+def release_derived(connection: Connection, token: UUID) -> int:
     """End the lease of items that every model has published; returns how many."""
     with translated_errors():
-        row = connection.execute("select dynrec._release_derived(%s, %s)", [token, list(item_ids)]).fetchone()
+        row = connection.execute("select dynrec._release_derived(%s)", [token]).fetchone()
     return cast("tuple[int]", row)[0]
 
 

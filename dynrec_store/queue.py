@@ -76,6 +76,16 @@ class ItemRow:
 
 
 @dataclass(frozen=True)
+class Published:
+    """What became of a leased item."""
+
+    outcome: (
+        str  # published, unchanged, removed, superseded (the lease went to another), requeued (will be claimed again)
+    )
+    derives: bool  # it is leased again, for the models that are made of it
+
+
+@dataclass(frozen=True)
 class IndexWork:
     """A statement that a vector index needs."""
 
@@ -208,11 +218,13 @@ def publish_items(
     rows: Sequence[ItemRow],
     hashes: Sequence[bytes],
     vectors: Sequence[npt.NDArray[np.float32]],
-) -> dict[str, str]:
-    """Store what was made of leased items; returns the outcome for each item.
+    derived: UUID | None = None,
+    lease: timedelta | None = None,
+) -> dict[str, Published]:
+    """Store what was made of leased items; returns what became of each.
 
-    `hashes` are the sha256 digests of distinct texts, `vectors` what they were encoded to.
-    Outcomes: published, unchanged, removed, superseded (the lease went to another), requeued (will be claimed again).
+    `hashes` are the sha256 digests of distinct texts, `vectors` what they were encoded to. `derived`: the token of
+    another lease, for the time of `lease`, of those that other models are made of; of live changes only.
     """
     arguments = (
         token,
@@ -221,17 +233,29 @@ def publish_items(
         [row.features for row in rows],
         list(hashes),
         [Vector(vector) for vector in vectors],
+        derived,
+        lease,
     )
-    with translated_errors():
-        outcomes = connection.execute(
-            "select item_id, outcome from dynrec._publish_items(%s, %s, %s, %s::jsonb[], %s, %b)", arguments
+    with translated_errors(), connection.cursor(row_factory=tuple_row) as cursor:
+        rows_published = cursor.execute(
+            "select item_id, outcome, derives from dynrec._publish_items(%s, %s, %s, %s::jsonb[], %s, %b, %s, %s)",
+            arguments,
         ).fetchall()
-    return dict(cast("list[tuple[str, str]]", outcomes))
+    return {item_id: Published(outcome, derives) for item_id, outcome, derives in rows_published}
 
 
-def publish_adopted(connection: Connection, token: UUID) -> int:
-    """Publish a lease of items whose vectors are a column of the source; returns how many were stored."""
-    return cast("int", _scalar(connection, "select dynrec._publish_adopted(%s)", [token]))
+def publish_adopted(
+    connection: Connection, token: UUID, derived: UUID | None = None, lease: timedelta | None = None
+) -> tuple[int, int]:
+    """Publish a lease of items whose vectors are a column of the source.
+
+    Returns how many were stored, and how many of them are leased by `derived` as by `publish_items`.
+    """
+    with translated_errors(), connection.cursor(row_factory=tuple_row) as cursor:
+        row = cursor.execute(
+            "select published, derives from dynrec._publish_adopted(%s, %s, %s)", [token, derived, lease]
+        ).fetchone()
+    return cast("tuple[int, int]", row)
 
 
 def publish_users(connection: Connection, token: UUID) -> int:

@@ -4,12 +4,13 @@ create or replace function dynrec._item_publisher() returns text
 language sql immutable
 as $template$ select $body$
 create or replace function dynrec_data.publish_items_{id}(
-  by_token uuid, item_ids text[], contents text[], content_hashes bytea[], all_features jsonb[], hashes bytea[], vectors vector[])
-returns table (item_id text, outcome text)
+  by_token uuid, item_ids text[], contents text[], content_hashes bytea[], all_features jsonb[], hashes bytea[], vectors vector[], derived_token uuid, lease interval)
+returns table (item_id text, outcome text, derives boolean)
 language sql
 set search_path from current
 set enable_seqscan = off
 set enable_nestloop = off
+set plan_cache_mode = force_generic_plan
 as $$
   -- membership in a list or a hashed set, not joins: the planner guesses wrong about tables that fill and empty all day
   with held as materialized (
@@ -107,6 +108,19 @@ as $$
     insert into dynrec_data.change (recommender_id, kind, entity, op, lane, captured_at)
     select {id}, 'derived', j.item_id, 'refresh', case j.lane when 1 then 1 else 0 end, j.captured_at from judged j
     where {has_derived} and j.outcome <> 'requeued'
+    returning entity, id, lane, captured_at
+  ), derived_leased as (
+    -- of live changes who published makes them at once: no claim, and nobody else looks for them
+    insert into dynrec_data.lease (recommender_id, kind, entity, token, deadline, attempts, lane, change_ids, captured_at)
+    select {id}, 'derived', d.entity, derived_token, clock_timestamp() + lease, coalesce(t.attempts, 0), 0, d.id || array(
+        select c.id from dynrec_data.change c
+        where c.entity = d.entity and c.kind is not distinct from 'derived' and c.recommender_id is not distinct from {id}),
+      d.captured_at
+    from derived d left join dynrec_data.retry t on t.entity = d.entity and t.kind is not distinct from 'derived' and t.recommender_id is not distinct from {id}
+    where d.lane = 0 and derived_token is not null and dynrec._is_staying({id})
+    order by d.entity
+    on conflict do nothing
+    returning entity
   ), used as (
     delete from dynrec_data.change c
     where c.entity = any (item_ids) and c.kind is not distinct from 'item' and c.recommender_id is not distinct from {id}
@@ -127,7 +141,7 @@ as $$
     where d.recommender_id = {id} and d.kind = 'item' and d.entity = any (item_ids)
       and (d.entity in (select j.item_id from judged j where j.outcome <> 'requeued')) is true
   )
-  select given.item_id, coalesce(j.outcome, 'superseded')
+  select given.item_id, coalesce(j.outcome, 'superseded'), (given.item_id in (select d.entity from derived_leased d)) is true
   from unnest(item_ids) as given (item_id) left join judged j using (item_id)
 $$;
 $body$ $template$;
@@ -178,8 +192,9 @@ $$;
 comment on function dynrec._content_hashes(text[]) is 'Internal. sha256 of each text, null for null, in the same order.';
 
 create or replace function dynrec._publish_items(
-  token uuid, item_ids text[], contents text[], features jsonb[], hashes bytea[], vectors vector[])
-returns table (item_id text, outcome text)
+  token uuid, item_ids text[], contents text[], features jsonb[], hashes bytea[], vectors vector[],
+  derived_token uuid default null, lease interval default null)
+returns table (item_id text, outcome text, derives boolean)
 language plpgsql security definer
 set search_path from current
 as $$
@@ -188,19 +203,21 @@ declare
 begin
   select l.recommender_id into recommender_id from dynrec_data.lease l where l.token = _publish_items.token limit 1;
   if not found then
-    return query select i, 'superseded' from unnest(item_ids) i;
+    return query select i, 'superseded', false from unnest(item_ids) i;
     return;
   end if;
-  return query execute format('select * from dynrec_data.publish_items_%s($1, $2, $3, $4, $5, $6, $7)', recommender_id)
-    using token, item_ids, contents, dynrec._content_hashes(contents), features, hashes, vectors;
+  return query execute format('select * from dynrec_data.publish_items_%s($1, $2, $3, $4, $5, $6, $7, $8, $9)', recommender_id)
+    using token, item_ids, contents, dynrec._content_hashes(contents), features, hashes, vectors, derived_token, lease;
 end
 $$;
-comment on function dynrec._publish_items(uuid, text[], text[], jsonb[], bytea[], vector[]) is
+comment on function dynrec._publish_items(uuid, text[], text[], jsonb[], bytea[], vector[], uuid, interval) is
   'Internal. Stores the vectors of a lease. hashes and vectors: sha256 of each distinct text that was encoded, and its vector. '
-  'Outcome per item: published, unchanged, removed, superseded, requeued (its vector could not be found: it is claimed again).';
+  'Outcome per item: published, unchanged, removed, superseded, requeued (its vector could not be found: it is claimed again). derives: the item is leased under '
+  'derived_token for the models that are made of it; of live changes alone, and none without that token.';
 
 -- the same row makes the same text, whatever the session's settings are
-create or replace function dynrec._publish_adopted(token uuid) returns bigint
+create or replace function dynrec._publish_adopted(token uuid, derived_token uuid default null, lease interval default null)
+returns table (published bigint, derives bigint)
 language plpgsql security definer
 set search_path from current
 set datestyle = 'ISO, YMD'
@@ -211,16 +228,16 @@ set bytea_output = 'hex'
 as $$
 declare
   r dynrec_data.recommender;
-  published bigint;
 begin
   select rec.* into r from dynrec_data.recommender rec
   where rec.id = (select l.recommender_id from dynrec_data.lease l where l.token = _publish_adopted.token limit 1);
   if r.id is null then
-    return 0;
+    return query select 0::bigint, 0::bigint;
+    return;
   end if;
   perform dynrec._hold_items(r);
   -- the hash covers the adopted vector, so that it differs when only the vector moved
-  execute format($query$
+  return query execute format($query$
     with leased as (
       select array_agg(l.entity) as ids from dynrec_data.lease l where l.token = $1 and l.kind = 'item'
     ), read as (
@@ -234,13 +251,12 @@ begin
         array_agg(hash) filter (where hash is not null) as hashes, array_agg(embedding) filter (where hash is not null) as vectors
       from read
     )
-    select count(*) from grouped g,
-      dynrec_data.publish_items_%1$s($1, g.ids, g.contents, g.content_hashes, g.features, g.hashes, g.vectors) p
-    where p.outcome in ('published', 'unchanged', 'removed')
+    select count(*) filter (where p.outcome in ('published', 'unchanged', 'removed')), count(*) filter (where p.derives)
+    from grouped g, dynrec_data.publish_items_%1$s($1, g.ids, g.contents, g.content_hashes, g.features, g.hashes, g.vectors, $2, $3) p
     $query$, r.id, (select m.dimension from dynrec_data.model_version m where m.id = r.content_model_id))
-  into published using token;
-  return published;
+  using token, derived_token, lease;
 end
 $$;
-comment on function dynrec._publish_adopted(uuid) is
-  'Internal. Publishes a lease of a recommender that adopts the vectors of its source, normalised to unit length; a null vector becomes the zero vector.';
+comment on function dynrec._publish_adopted(uuid, uuid, interval) is
+  'Internal. Publishes a lease of a recommender that adopts the vectors of its source, normalised to unit length; a null vector becomes the zero vector. '
+  'derived_token and derives: as of _publish_items.';

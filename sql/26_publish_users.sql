@@ -8,6 +8,7 @@ create or replace function dynrec_data.publish_users_{id}(by_token uuid) returns
 language sql
 set search_path from current
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
   -- one statement, one snapshot: an interaction is visible in the source exactly if its change is, so none counts twice
   with leased as materialized (

@@ -9,6 +9,7 @@ language sql
 set search_path from current
 set enable_seqscan = off
 set enable_nestloop = off
+set plan_cache_mode = force_generic_plan
 as $$
   with held as materialized (
     select l.entity as item_id, l.captured_at, l.lane from dynrec_data.lease l
@@ -132,34 +133,15 @@ comment on function dynrec._read_derived(uuid, int) is
   'Internal. What a model makes the vectors of a lease of: the text for an encoder; the vector itself for one that adopts those of the source; the content vector and the features, in '
   'the order of dynrec._feature_names, for the towers of a learned model. Neither text nor vector: the item is gone.';
 
-create or replace function dynrec._publish_derived(token uuid, model int, item_ids text[], embeddings vector[], contexts vector[])
-returns table (item_id text, outcome text)
-language plpgsql security definer
-set search_path from current
-as $$
-begin
-  if not exists (select from dynrec_data.model_version m where m.id = model and dynrec._is_live(m)) then
-    -- retired since the claim
-    return query select i, 'superseded' from unnest(item_ids) i;
-    return;
-  end if;
-  -- the lease is ended by another transaction, which a worker may make after a crash has taken back what was not yet on disk
-  perform set_config('synchronous_commit', 'on', true);
-  return query execute format('select * from dynrec_data.publish_derived_m%s($1, $2, $3, $4)', model) using token, item_ids, embeddings, contexts;
-end
-$$;
-comment on function dynrec._publish_derived(uuid, int, text[], vector[], vector[]) is
-  'Internal. Stores the vectors that a model made of a lease''s items; a null embedding removes the item. contexts: those of the first item, one for each head, '
-  'then those of the second, and so on; empty for a content model. Outcome per item: published, unchanged, removed, superseded. Its commit waits for the disk, as the release is a transaction of its own.';
-
-create or replace function dynrec._release_derived(token uuid, item_ids text[]) returns bigint
+create or replace function dynrec._release_derived(token uuid) returns bigint
 language sql security definer
 set search_path from current
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
   with held as materialized (
     select l.recommender_id, l.entity, l.change_ids from dynrec_data.lease l
-    where l.token = _release_derived.token and l.kind = 'derived' and l.entity = any (item_ids) order by l.entity for update
+    where l.token = _release_derived.token and l.kind = 'derived' order by l.entity for update
   ), used as (
     delete from dynrec_data.change c using (select h.recommender_id, h.entity, unnest(h.change_ids) as id from held h) u
     where c.entity = u.entity and c.kind is not distinct from 'derived' and c.recommender_id is not distinct from u.recommender_id and c.id = u.id
@@ -168,7 +150,7 @@ as $$
     -- changes go before leases and retries: a claim locks changes first, too, and then looks for the lease
     select count(*) from used
   ), released as (
-    delete from dynrec_data.lease l using unlocked where l.token = _release_derived.token and l.kind = 'derived' and l.entity = any (item_ids)
+    delete from dynrec_data.lease l using unlocked where l.token = _release_derived.token and l.kind = 'derived'
   ), forgiven as (
     delete from dynrec_data.retry r using unlocked, held h where r.recommender_id = h.recommender_id and r.kind = 'derived' and r.entity = h.entity
   ), revived as (
@@ -176,5 +158,27 @@ as $$
   )
   select count(*) from held
 $$;
-comment on function dynrec._release_derived(uuid, text[]) is
-  'Internal. Ends the lease of items whose vectors every model has published, and deletes exactly the changes that were claimed.';
+comment on function dynrec._release_derived(uuid) is
+  'Internal. Ends the lease of items whose vectors every model has published, and deletes exactly the changes that were claimed; how many.';
+
+create or replace function dynrec._publish_derived(token uuid, model int, item_ids text[], embeddings vector[], contexts vector[], releases boolean default false)
+returns table (item_id text, outcome text)
+language plpgsql security definer
+set search_path from current
+as $$
+begin
+  if not exists (select from dynrec_data.model_version m where m.id = model and dynrec._is_live(m)) then
+    -- retired since the claim
+    return query select i, 'superseded' from unnest(item_ids) i;
+  else
+    -- where the lease is ended by another transaction, a worker may make that one after a crash has taken back what was not yet on disk
+    perform set_config('synchronous_commit', 'on', true) where not releases;
+    return query execute format('select * from dynrec_data.publish_derived_m%s($1, $2, $3, $4)', model) using token, item_ids, embeddings, contexts;
+  end if;
+  perform dynrec._release_derived(token) where releases;
+end
+$$;
+comment on function dynrec._publish_derived(uuid, int, text[], vector[], vector[], boolean) is
+  'Internal. Stores the vectors that a model made of a lease''s items; a null embedding removes the item. contexts: those of the first item, one for each head, '
+  'then those of the second, and so on; empty for a content model. Outcome per item: published, unchanged, removed, superseded. releases: the whole lease is ended with it; '
+  'otherwise the commit waits for the disk, as the release is a transaction of its own.';

@@ -11,6 +11,7 @@ returns bigint
 language sql
 set search_path from current
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
   with head as materialized (
     select c.entity, c.lane from dynrec_data.change c

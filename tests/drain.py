@@ -77,7 +77,7 @@ def publish_vectors(
 ) -> dict[str, str]:
     """Publish with these vectors for these texts; the outcome for each item."""
     outcomes = connection.execute(
-        "select * from dynrec._publish_items(%s, %s::text[], %s::text[], %s::text[]::jsonb[], %s::bytea[], %s::text[]::vector[])",
+        "select item_id, outcome from dynrec._publish_items(%s, %s::text[], %s::text[], %s::text[]::jsonb[], %s::bytea[], %s::text[]::vector[])",
         [
             token,
             [row.item_id for row in rows],

@@ -143,7 +143,7 @@ def derive_claimed(connection: Session, token: str, recommender: str = "shop", *
         else:
             _publish_encoded(connection, token, model, HashingEncoder(dimension))
     if release:
-        connection.execute("select dynrec._release_derived(%s, dynrec._leased_entities(%s))", [token, token])
+        connection.execute("select dynrec._release_derived(%s)", [token])
 
 
 def backfill(connection: Session, recommender: str = "shop", encoder: Encodes | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
@@ -23,20 +24,26 @@ ROWS_FAULT = ("22", "23", "54")  # classes of SQLSTATE: bad data, a constraint, 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True)
+class Done:
+    """What was made of a batch."""
+
+    tally: Tally
+    then: Callable[[], object] | None = None  # what follows from it, once it is noted
+
+
 def work_through(
     context: Context,
     recommender: str,
     kind: Kind,
     claim: Callable[[], Claim | None],
-    recompute: Callable[[UUID], Tally],
+    recompute: Callable[[Claim], Done],
     *,
     live_only: bool,
 ) -> tuple[Tally, bool]:
     """Claim batches and recompute them until nothing is left or the time is up. `live_only`: `claim` is.
 
-    Returns what was done and whether more may wait. A fault that is not of the rows (model, device, disk, a
-    dropped column) gives the batch back uncharged and ends the loop; when the connection is lost for good the
-    lease expires.
+    Returns what was done and whether more may wait; a batch that is given back ends the loop.
     """
     total, until = Tally(), time.monotonic() + TIME_BOX
     while time.monotonic() < until:
@@ -44,22 +51,38 @@ def work_through(
         batch = None if context.stopping.is_set() else claim()
         if batch is None:
             return total, False
-        with (
-            bound_contextvars(recommender=recommender, kind=kind, lease=str(batch.token)),
-            tracing.batch(began, recommender=recommender, kind=kind, lease=str(batch.token), entities=batch.entities),
-        ):
-            if not live_only:
-                context.loops.claimed(recommender, kind, backfill=batch.backfill_ages is not None)
-            claimed_at = time.monotonic()
-            try:
-                done = recompute(batch.token)
-            except (ConnectionFailedError, BusyError):
-                raise
-            except (EncoderError, DatabaseError) as error:
-                return total + give_back(context, batch.token, error), False
-            _note(context, recommender, kind, batch, done, time.monotonic() - claimed_at)
+        if not live_only:
+            context.loops.claimed(recommender, kind, backfill=batch.backfill_ages is not None)
+        done, goes_on = work_on(context, recommender, kind, batch, recompute, began)
         total += done
+        if not goes_on:
+            return total, False
     return total, True
+
+
+def work_on(
+    context: Context, recommender: str, kind: Kind, batch: Claim, recompute: Callable[[Claim], Done], began: int
+) -> tuple[Tally, bool]:
+    """Recompute a batch whose claim began then (ns), and do what follows from it.
+
+    Returns what was done, and False if nothing was: a fault that is not of the rows (model, device, disk, a dropped
+    column) gives the batch back uncharged. When the connection is lost for good the lease expires.
+    """
+    with (
+        bound_contextvars(recommender=recommender, kind=kind, lease=str(batch.token)),
+        tracing.batch(began, recommender=recommender, kind=kind, lease=str(batch.token), entities=batch.entities),
+    ):
+        claimed_at = time.monotonic()
+        try:
+            done = recompute(batch)
+        except (ConnectionFailedError, BusyError):
+            raise
+        except (EncoderError, DatabaseError) as error:
+            return give_back(context, batch.token, error), False
+        _note(context, recommender, kind, batch, done.tally, time.monotonic() - claimed_at)
+    if done.then is not None:
+        done.then()
+    return done.tally, True
 
 
 def _note(context: Context, recommender: str, kind: Kind, batch: Claim, done: Tally, seconds: float) -> None:

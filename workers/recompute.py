@@ -6,27 +6,32 @@ change passes through it without changing threads.
 """
 
 import time
-from collections.abc import Sequence
-from uuid import UUID
+from collections.abc import Mapping, Sequence
+from functools import partial
+from uuid import UUID, uuid4
 
 import structlog
 
 from dynrec_store import queue
 from dynrec_store.exceptions import DatabaseError
-from dynrec_store.queue import Claim, Encoding, ItemRow
+from dynrec_store.queue import Claim, Encoding, ItemRow, Published
 from workers import tracing
 from workers.batch_size import BatchSize
 from workers.context import Context, Tally
+from workers.derive import derive_published
 from workers.encode import Encoded, encode_each
 from workers.encoders import Encoder, content_hash
 from workers.exceptions import EncoderError
-from workers.leases import give_back, is_rows_fault, isolated, work_through
+from workers.leases import Done, give_back, is_rows_fault, isolated, work_through
 
 log = structlog.get_logger(__name__)
 
 
 def recompute_items(context: Context, recommender: str, *, live_only: bool = False) -> tuple[Tally, bool]:
-    """Bring the vectors of changed items up to date; returns what was done and whether more may wait."""
+    """Bring the vectors of changed items up to date, where a live change is meant in the other models as well.
+
+    Returns what was done and whether more may wait.
+    """
     size = context.claim_size(f"items of {recommender}")
     try:
         encoding = _meet(context, recommender)
@@ -39,9 +44,16 @@ def recompute_items(context: Context, recommender: str, *, live_only: bool = Fal
         context.encodings[recommender] = encoding
         return batch
 
-    def recompute(token: UUID) -> Tally:
+    def recompute(batch: Claim) -> Done:
+        began = time.monotonic()
         encoder = context.encoder(encoding)
-        return _recompute_batch(context, token, encoder, size) if encoder else _adopt_batch(context, token, size)
+        derived = uuid4()
+        if encoder:
+            tally, derives = _recompute_batch(context, batch.token, derived, encoder, size)
+        else:
+            tally, derives = _adopt_batch(context, batch.token, derived, size)
+        then = partial(derive_published, context, recommender, batch, derived, derives, began) if derives else None
+        return Done(tally, then)
 
     return work_through(context, recommender, "item", claim, recompute, live_only=live_only)
 
@@ -64,17 +76,20 @@ def recompute_users(context: Context, recommender: str, *, live_only: bool = Fal
     def claim() -> Claim | None:
         return context.call(queue.claim_batch, recommender, "user", size.current, context.lease, live_only=live_only)
 
-    def recompute(token: UUID) -> Tally:
+    def recompute(batch: Claim) -> Done:
         started = time.monotonic()
         with tracing.span("publish"):
-            published = isolated(context, token, queue.publish_users) or 0
+            published = isolated(context, batch.token, queue.publish_users) or 0
         size.record(published, time.monotonic() - started)
-        return Tally(claimed=published, published=published)
+        return Done(Tally(claimed=published, published=published))
 
     return work_through(context, recommender, "user", claim, recompute, live_only=live_only)
 
 
-def _recompute_batch(context: Context, token: UUID, encoder: Encoder, size: BatchSize) -> Tally:
+def _recompute_batch(
+    context: Context, token: UUID, derived: UUID, encoder: Encoder, size: BatchSize
+) -> tuple[Tally, int]:
+    """Returns what was done, and how many items are leased by `derived` now."""
     claimed_at = time.monotonic()
     with tracing.span("read"):
         rows = isolated(context, token, queue.read_items) or []
@@ -84,7 +99,7 @@ def _recompute_batch(context: Context, token: UUID, encoder: Encoder, size: Batc
         encoded = _encode(context, encoder, texts)
     encoded_at = time.monotonic()
     with tracing.span("publish"):
-        outcomes = _publish(context, token, rows, encoded)
+        published = _publish(context, token, derived, rows, encoded)
     published_at = time.monotonic()
     # a batch that waits for others is not too large
     size.record(len(rows), published_at - claimed_at - encoded.waited)
@@ -92,8 +107,8 @@ def _recompute_batch(context: Context, token: UUID, encoder: Encoder, size: Batc
         claimed=len(rows),
         encoded=len(encoded.vectors) - encoded.reused,
         saved=sum(row.content is not None for row in rows) - len(texts) + encoded.reused,
-        published=sum(outcome in ("published", "unchanged", "removed") for outcome in outcomes.values()),
-        failed=len(rows) - len(outcomes),
+        published=sum(item.outcome in ("published", "unchanged", "removed") for item in published.values()),
+        failed=len(rows) - len(published),
         calls=encoded.calls,
     )
     log.debug(
@@ -104,7 +119,7 @@ def _recompute_batch(context: Context, token: UUID, encoder: Encoder, size: Batc
         waited_ms=round(1000 * encoded.waited, 1),
         publish_ms=round(1000 * (published_at - encoded_at), 1),
     )
-    return tally
+    return tally, sum(item.derives for item in published.values())
 
 
 def _encode(context: Context, encoder: Encoder, texts: Sequence[str]) -> Encoded:
@@ -130,16 +145,20 @@ def _encode(context: Context, encoder: Encoder, texts: Sequence[str]) -> Encoded
     return encoded
 
 
-def _adopt_batch(context: Context, token: UUID, size: BatchSize) -> Tally:
+def _adopt_batch(context: Context, token: UUID, derived: UUID, size: BatchSize) -> tuple[Tally, int]:
+    """Returns as _recompute_batch."""
     started = time.monotonic()
+    publish = partial(queue.publish_adopted, derived=derived, lease=context.lease)
     with tracing.span("publish"):
-        published = isolated(context, token, queue.publish_adopted) or 0
+        published, derives = isolated(context, token, publish) or (0, 0)
     size.record(published, time.monotonic() - started)
-    return Tally(claimed=published, published=published)
+    return Tally(claimed=published, published=published), derives
 
 
-def _publish(context: Context, token: UUID, rows: Sequence[ItemRow], encoded: Encoded) -> dict[str, str]:
-    """Publish what was encoded and charge the rows whose text could not be; returns the outcome by item."""
+def _publish(
+    context: Context, token: UUID, derived: UUID, rows: Sequence[ItemRow], encoded: Encoded
+) -> Mapping[str, Published]:
+    """Publish what was encoded and charge the rows whose text could not be; returns what became of each other item."""
     good = []
     for row in rows:
         error = encoded.errors.get(row.content) if row.needs_vector and row.content is not None else None
@@ -147,17 +166,19 @@ def _publish(context: Context, token: UUID, rows: Sequence[ItemRow], encoded: En
             good.append(row)
         else:
             context.call(queue.fail, token, [row.item_id], error, charge=True)
-    return _publish_rows(context, token, good, encoded)
+    return _publish_rows(context, token, derived, good, encoded)
 
 
-def _publish_rows(context: Context, token: UUID, rows: Sequence[ItemRow], encoded: Encoded) -> dict[str, str]:
+def _publish_rows(
+    context: Context, token: UUID, derived: UUID, rows: Sequence[ItemRow], encoded: Encoded
+) -> dict[str, Published]:
     """Publish rows; where PostgreSQL refuses them, half and half, until the row at fault stands alone."""
     if not rows:
         return {}
     vectors = {row.content: encoded.vectors[row.content] for row in rows if row.content in encoded.vectors}
     hashes = [content_hash(text) for text in vectors]
     try:
-        return context.call(queue.publish_items, token, rows, hashes, list(vectors.values()))
+        return context.call(queue.publish_items, token, rows, hashes, list(vectors.values()), derived, context.lease)
     except DatabaseError as error:
         if not is_rows_fault(error):
             raise
@@ -165,7 +186,9 @@ def _publish_rows(context: Context, token: UUID, rows: Sequence[ItemRow], encode
             context.call(queue.fail, token, [rows[0].item_id], str(error), charge=True)
             return {}
     half = len(rows) // 2
-    return _publish_rows(context, token, rows[:half], encoded) | _publish_rows(context, token, rows[half:], encoded)
+    return _publish_rows(context, token, derived, rows[:half], encoded) | _publish_rows(
+        context, token, derived, rows[half:], encoded
+    )
 
 
 def _refuse(context: Context, recommender: str, error: EncoderError) -> Tally:

@@ -37,8 +37,6 @@ def register(app: Celery, context: Context) -> None:
 
     def recompute_items(recommender: str) -> None:
         work("item", RECOMPUTE_ITEMS, recompute.recompute_items, recommender)
-        # what the other models make of it, without waiting for a hint
-        work("derived", RECOMPUTE_DERIVED, derive.recompute_derived, recommender)
 
     def recompute_derived(recommender: str) -> None:
         work("derived", RECOMPUTE_DERIVED, derive.recompute_derived, recommender)

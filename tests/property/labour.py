@@ -17,7 +17,7 @@ _encoder = HashingEncoder(shop.DIMENSION)
 LONG = timedelta(minutes=10)
 
 
-def publish(connection: Connection, token: UUID, rows: list[ItemRow]) -> dict[str, str]:
+def publish(connection: Connection, token: UUID, rows: list[ItemRow]) -> dict[str, queue.Published]:
     """Encode what needs it and publish."""
     texts = list(dict.fromkeys(row.content for row in rows if row.needs_vector and row.content is not None))
     vectors = list(_encoder.encode(texts))

@@ -197,7 +197,7 @@ def test_unknown_tokens(shop: Shop) -> None:
     nobody = "00000000-0000-0000-0000-000000000000"
     assert read(shop.connection, nobody) == []
     assert publish_users(shop.connection, nobody) == 0
-    assert shop.value("select dynrec._publish_adopted(%s)", [nobody]) == 0
+    assert shop.value("select published from dynrec._publish_adopted(%s)", [nobody]) == 0
     assert shop.value("select dynrec._leased_entities(%s)", [nobody]) == []
     fail(shop.connection, nobody, ["1"], "error", charge=True)
     assert shop.execute("select * from dynrec.failures") == []

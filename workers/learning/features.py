@@ -195,6 +195,8 @@ class FeatureMaker:
         try:
             state = skops.io.loads(content, trusted=TRUSTED)
             about = json.loads(state["about"])
+            if state["quantile"] is not None:  # of models that were stored while it made them normal by itself
+                state["quantile"].set_params(output_distribution="uniform")
             numbers = Numbers(
                 tuple(Column(**column) for column in about["columns"]),
                 state["sources"],

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from scipy.special import ndtri
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401  without it there is no IterativeImputer
 from sklearn.impute import IterativeImputer, SimpleImputer
@@ -19,6 +20,7 @@ from workers.learning.data import Flags, Floats, Integers, Times
 LIMIT = 3.0  # of what is scaled, in standard deviations: what is beyond all that was seen goes no farther
 QUANTILES = 1000  # kept of a column, at most
 PREDICTED_FROM = 10_000  # rows that a predictor is fitted to, at most
+OUTERMOST = 1e-7 - np.spacing(1)  # quantile, as of scikit-learn: of the least that was seen, one less of the greatest
 
 Missing = Literal["drop", "mean", "median", "mode", "constant", "interpolate", "predict"]
 Scale = Literal["quantile", "standard", "none"]
@@ -132,7 +134,7 @@ class Numbers:
     columns: tuple[Column, ...]
     sources: Integers  # columns that the predictor reads; none: there is no predictor
     predictor: Any  # a fitted IterativeImputer, or None
-    quantile: Any  # a fitted QuantileTransformer for the columns of scale "quantile", or None
+    quantile: Any  # a fitted QuantileTransformer (uniform) for the columns of scale "quantile", or None
     standard: Any  # a fitted StandardScaler for those and the columns of scale "standard", or None
     limit: float = LIMIT  # of what is scaled, in standard deviations
 
@@ -191,7 +193,7 @@ class Numbers:
         scaled = numbers.copy()
         quantile, both = _scaled_columns(self.columns)
         if len(numbers) and quantile:
-            scaled[:, quantile] = self.quantile.transform(scaled[:, quantile])
+            scaled[:, quantile] = _normal(self.quantile.transform(scaled[:, quantile]))
         if len(numbers) and both:
             scaled[:, both] = np.clip(self.standard.transform(scaled[:, both]), -self.limit, self.limit)
         still = [place for place, column in enumerate(self.columns) if column.scale != "none" and not column.scaled]
@@ -246,11 +248,20 @@ def _scalers(columns: Sequence[Column], numbers: Times) -> tuple[Any, Any]:
     numbers = numbers.copy()
     if quantile:
         kept = min(QUANTILES, len(numbers))
-        transformer = QuantileTransformer(n_quantiles=kept, subsample=None, output_distribution="normal")
-        numbers[:, quantile] = transformer.fit_transform(numbers[:, quantile])
+        transformer = QuantileTransformer(n_quantiles=kept, subsample=None)
+        numbers[:, quantile] = _normal(transformer.fit_transform(numbers[:, quantile]))
     if both:
         scaler = StandardScaler().fit(numbers[:, both])
     return transformer, scaler
+
+
+def _normal(quantiles: Times) -> Times:
+    """Return where quantiles (n, F) lie in a normal distribution.
+
+    Just what scikit-learn's output_distribution="normal" gives, for all columns at once: one row takes .4 ms of ten
+    columns and not 3.7, on its way to a fresh vector.
+    """
+    return cast("Times", ndtri(np.clip(quantiles, OUTERMOST, 1 - OUTERMOST)))
 
 
 def _predictor(columns: Sequence[Column], numbers: Times) -> tuple[Integers, Any]:

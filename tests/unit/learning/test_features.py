@@ -164,12 +164,15 @@ def test_what_is_beyond_all_that_was_seen_is_no_farther_than_three_deviations(sc
     assert later[-1] > later[0]
 
 
-def test_models_that_were_stored_before_keep_their_limit_of_five() -> None:
+def test_models_that_were_stored_before_go_on_as_they_did() -> None:
+    """With a limit of five, and a transformer that made quantiles normal by itself."""
     maker, _ = one_column([float(row) for row in range(2000)])
     state = skops.io.loads(maker.to_bytes(), trusted=TRUSTED)
     about = json.loads(state["about"])
     assert about.pop("limit") == 3
+    state["quantile"].set_params(output_distribution="normal")
     before = FeatureMaker.from_bytes(bytes(skops.io.dumps(state | {"about": json.dumps(about)})))
+    np.testing.assert_array_equal(before.transform([[700.0]], [[]])[0], maker.transform([[700.0]], [[]])[0])
     assert maker.transform([[1e6]], [[]])[0][0, 0] == pytest.approx(3)
     assert before.transform([[1e6]], [[]])[0][0, 0] == pytest.approx(5)
     assert FeatureMaker.from_bytes(before.to_bytes()).transform([[1e6]], [[]])[0][0, 0] == pytest.approx(5)
