@@ -104,7 +104,7 @@ def test_freshness_is_told_of_both(shop: Connection, context: Context) -> None:
     told = [(meter["name"], meter["labels"], meter["value"]) for meter in context.meters.report()]
     for kind in ("item", "derived"):
         assert ("commit_to_fresh_seconds_count", {"kind": kind, "lane": "live"}, 1) in told
-    (of_item, of_derived) = (value for name, _, value in told if name == "commit_to_fresh_seconds_sum")
+    of_item, of_derived = (float(str(value)) for name, _, value in told if name == "commit_to_fresh_seconds_sum")
     assert of_derived > of_item > 0
 
 
