@@ -124,7 +124,7 @@ begin
       select k.item_id, null::text, dynrec._vector(v.embedding, v.half), f.numbers, f.labels
       from unnest($1) k (item_id)
       left join dynrec_data.item_vector_%s v on v.item_id = k.item_id
-      left join dynrec._item_features(%s, $1, null) f on f.item_id = k.item_id
+      left join dynrec_data.item_features_%s($1, null, true) f on f.item_id = k.item_id
       $query$, m.base_model_id, m.recommender_id) using ids;
   end if;
 end

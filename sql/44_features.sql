@@ -222,6 +222,7 @@ create or replace function dynrec_data.item_features_{id}(item_ids text[], momen
 returns table (item_id text, numbers double precision[], labels text[])
 language plpgsql stable
 set search_path from current
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
