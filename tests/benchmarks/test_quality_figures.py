@@ -4,6 +4,7 @@ import math
 import random
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from workers.bench.quality.dataset import DAY, Dataset, Ints, Roles, make_datase
 from workers.bench.quality.harness import Outcome, make_plan, run
 from workers.bench.quality.metrics import K, coverage
 from workers.bench.quality.outcome import as_json, rows, show
+from workers.bench.quality.plots import FORMATS, check_plot, plot
 
 ITEMS, NEW, USERS, EVENTS = 40, 12, 30, 1200
 
@@ -131,3 +133,11 @@ def test_tables_fit_a_terminal_and_have_cold_items_alone(
                 *("cold_recall_at_10", "cold_only_recall_at_10", "cold_only_ndcg_at_10"),
             )
         ]
+
+
+@pytest.mark.parametrize("ending", [*FORMATS, "PNG"])
+def test_every_format_is_drawn(outcomes: list[Outcome], tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"q.{ending}"
+    check_plot(file)
+    plot(rows(outcomes, 0), "late", file)
+    assert file.stat().st_size > 1000

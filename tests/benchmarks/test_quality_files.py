@@ -194,3 +194,10 @@ def test_decimals_are_numbers(tmp_path: Path) -> None:
     assert dataset.log.value is not None
     assert dataset.log.value[:3].tolist() == [0.0, 0.1, 0.2]
     assert dataset.log.time[0] == 1_704_067_200_000_000
+
+
+@pytest.mark.parametrize("history", [HISTORY.drop(columns="price"), HISTORY.iloc[:0]])
+def test_histories_in_which_nothing_changes(tmp_path: Path, history: pd.DataFrame) -> None:
+    says = refused(tmp_path, EVENTS, ITEMS, history)
+    assert says.startswith("history.csv has no change of an attribute: add columns such as ")
+    assert says.endswith("or leave out --history")

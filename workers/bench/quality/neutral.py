@@ -1,6 +1,6 @@
 """Reading a data set in the neutral form: csv or parquet files with interactions, items, and changes of items."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ def read_neutral(
 
     Raises ConfigurationError, which names the file, the column and the value.
     """
+    given = _given({"text": text, "categorical": categorical, "numeric": numeric})
     events = _read_interactions(interactions)
     attributes = _read_items(items)
-    given = dict.fromkeys(text, "text") | dict.fromkeys(categorical, "categorical") | dict.fromkeys(numeric, "numeric")
     for column in given:
         if column not in attributes:
             raise _wrong(items, column, "there is no such column", f"choose from {', '.join(attributes)}")
@@ -51,6 +51,18 @@ def read_neutral(
         if file is not None and keys is not None:
             _check_known(file, keys, items, attributes.index)
     return make_dataset(interactions.stem, events, attributes, roles, changes)
+
+
+def _given(columns: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The role of each column, from the columns of each role."""
+    given: dict[str, str] = {}
+    for role, names in columns.items():
+        for column in names:
+            if given.setdefault(column, role) != role:
+                raise ConfigurationError(
+                    f"column {column} is named by --{given[column]} and by --{role}: leave it out of one of them"
+                )
+    return given
 
 
 def _read_interactions(file: Path) -> pd.DataFrame:
@@ -91,6 +103,11 @@ def _read_history(file: Path, roles: Roles) -> pd.DataFrame:
             raise _wrong(file, column, "is a name that histories keep for themselves", "rename the attribute")
     for column in frame.columns.difference(["item_id", "valid_from", *roles.names]):
         raise _wrong(file, column, "items have no such column", f"choose from {', '.join(roles.names)}")
+    if frame.empty or not set(roles.names) & set(frame):
+        raise ConfigurationError(
+            f"{file} has no change of an attribute: add columns such as {roles.names[0]}, and rows, "
+            "or leave out --history"
+        )
     changes = frame.assign(item_id=_keys(file, frame.item_id), valid_from=_times(file, frame.valid_from))
     return _converted(file, changes, roles)
 

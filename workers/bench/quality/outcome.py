@@ -1,9 +1,8 @@
-"""What the comparison shows: a table, a plot, lines of JSON. Every mean stands with its bootstrap interval."""
+"""What the comparison shows: a table, lines of JSON. Every mean stands with its bootstrap interval."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.table import Table
 
@@ -174,23 +173,3 @@ def _with_bounds(figure: Interval | None, *, sign: bool = False) -> str:
         return ""
     pattern = "{:+.4f} [dim]({:+.4f} to {:+.4f})[/dim]" if sign else "{:.4f} [dim]({:.4f}-{:.4f})[/dim]"
     return pattern.format(figure.mean, figure.low, figure.high)
-
-
-def plot(results: Sequence[Row], dataset: str, file: Path) -> None:
-    """Draw nDCG@10 and recall of cold items alone, a panel for each protocol."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - only who draws needs it
-
-    protocols = list(dict.fromkeys(row.outcome.protocol for row in results))
-    figure = Figure(figsize=(11, 0.6 + 0.32 * len(results)), layout="constrained")
-    panels = figure.subplots(len(protocols), 2, squeeze=False)
-    for protocol, line in zip(protocols, panels, strict=True):
-        shown = [row for row in results if row.outcome.protocol == protocol][::-1]
-        for panel, name in zip(line, ("ndcg_at_10", "cold_only_recall_at_10"), strict=True):
-            figures = [row.figures[name] or Interval(0, 0, 0) for row in shown]
-            means = [f.mean for f in figures]
-            bounds = [[f.mean - f.low for f in figures], [f.high - f.mean for f in figures]]
-            colors = ["tab:blue" if row.outcome.model in (OURS, CONTENT) else "silver" for row in shown]
-            panel.barh([row.outcome.model for row in shown], means, xerr=bounds, color=colors, ecolor="dimgray")
-            panel.set_title(f"{dataset}, {protocol}: {name.replace('_at_', '@').replace('_', ' ')}", fontsize=10)
-            panel.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=120)
