@@ -43,7 +43,7 @@ def late() -> Dataset:
 @pytest.fixture(scope="module")
 def outcomes(late: Dataset) -> Iterator[list[Outcome]]:
     plan = make_plan(
-        "both", "decayed popularity", repeat=False, retrain_every=None, live_events=None, users=None, seed=0
+        "both", "decayed popularity", repeat=False, retrain_every=None, live_events=6000, users=None, seed=0
     )
     yield run(load_settings(), late, plan)
     structlog.reset_defaults()

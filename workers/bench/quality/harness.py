@@ -22,7 +22,6 @@ from workers.bench.quality.tables import at
 from workers.encoders import load_encoder
 
 PROTOCOLS = ("fixed", "live")
-LIVE_EVENTS = 6000  # that are foreseen unless something else is said
 _NOTHING = {  # protocol: why there may be no case, and what helps
     "fixed": ("nobody who had met anything before it meets an item that is new to them", "--protocol live"),
     "live": ("nobody meets an item that is new to them", "--repeat"),
@@ -66,7 +65,7 @@ def make_plan(
     *,
     repeat: bool,
     retrain_every: float | None,
-    live_events: int | None,
+    live_events: int,
     users: int | None,
     seed: int,
 ) -> Plan:
@@ -79,14 +78,9 @@ def make_plan(
     for name in names:
         if name not in every:
             raise ConfigurationError(f"there is no model {name!r}: choose from {'; '.join(every)}")
-    for option, (own, given) in {
-        "--repeat": ("live", repeat),
-        "--retrain-every": ("live", retrain_every is not None),
-        "--live-events": ("live", live_events is not None),
-        "--users": ("fixed", users is not None),
-    }.items():
-        if given and protocol not in (own, "both"):
-            raise ConfigurationError(f"{option} is of the {own} protocol: leave out either it or --protocol {protocol}")
+    for option, given in {"--repeat": repeat, "--retrain-every": retrain_every is not None}.items():
+        if given and protocol == "fixed":
+            raise ConfigurationError(f"{option} is of the live protocol: leave out either it or --protocol fixed")
     if retrain_every is not None:
         _check_training_on(retrain_every, names)
     return Plan(
@@ -94,7 +88,7 @@ def make_plan(
         models=names,
         repeat=repeat,
         retrain_every=retrain_every,
-        live_events=LIVE_EVENTS if live_events is None else live_events,
+        live_events=live_events,
         users=users,
         seed=seed,
     )

@@ -35,7 +35,7 @@ SOURCES = {
 }
 
 
-def read_known(name: str, data_dir: Path | None) -> Dataset:
+def read_known(name: str, data_dir: Path) -> Dataset:
     """Read online-retail or movielens from below `data_dir`, complete-journey or demo from their package."""
     readers: dict[str, Callable[..., Dataset]] = {
         "online-retail": _online_retail,
@@ -48,14 +48,12 @@ def read_known(name: str, data_dir: Path | None) -> Dataset:
     return readers[name](*_files(name, data_dir))
 
 
-def _files(name: str, data_dir: Path | None) -> list[Path]:
+def _files(name: str, data_dir: Path) -> list[Path]:
     """Where the files of a data set lie; none of one that comes with a package."""
     if name not in SOURCES:
         return []
     source = SOURCES[name]
     remedy = f"name a folder that holds {', '.join(source.files)} (from {source.origin}; see docs/comparing.md)"
-    if data_dir is None:
-        raise ConfigurationError(f"--dataset {name} needs --data-dir, or DYNREC_BENCH_DATA_DIR: {remedy}")
     found = [data_dir / file for file in source.files]
     for file in found:
         if not file.is_file():

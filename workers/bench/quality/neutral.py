@@ -103,10 +103,9 @@ def _read_history(file: Path, roles: Roles) -> pd.DataFrame:
             raise _wrong(file, column, "is a name that histories keep for themselves", "rename the attribute")
     for column in frame.columns.difference(["item_id", "valid_from", *roles.names]):
         raise _wrong(file, column, "items have no such column", f"choose from {', '.join(roles.names)}")
-    if frame.empty or not set(roles.names) & set(frame):
+    if not set(roles.names) & set(frame):
         raise ConfigurationError(
-            f"{file} has no change of an attribute: add columns such as {roles.names[0]}, and rows, "
-            "or leave out --history"
+            f"{file} has no attribute of the items: add columns such as {roles.names[0]}, or leave out --history"
         )
     changes = frame.assign(item_id=_keys(file, frame.item_id), valid_from=_times(file, frame.valid_from))
     return _converted(file, changes, roles)
