@@ -47,6 +47,7 @@ class DerivedRow:
     embedding: Vector | None  # for towers: the content vector; for a model that adopts them: the source's
     numbers: list[float | None] | None  # for towers: features, in the order of their names
     labels: list[str | None] | None
+    names: list[str] | None  # for towers: of numbers, then of labels, as declared when they were read
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def read_derived(connection: Connection, token: UUID, model: int) -> list[Derive
     """What a model makes the vectors of a lease of."""
     with translated_errors(), connection.cursor(row_factory=class_row(DerivedRow)) as cursor:
         return cursor.execute(
-            "select item_id, content, embedding, numbers, labels from dynrec._read_derived(%s, %s)", [token, model]
+            "select item_id, content, embedding, numbers, labels, names from dynrec._read_derived(%s, %s)",
+            [token, model],
         ).fetchall()
 
 
@@ -232,12 +234,12 @@ def feature_names(connection: Connection, recommender_id: int) -> list[tuple[str
 
 def item_features(
     connection: Connection, recommender_id: int, moment: datetime
-) -> list[tuple[str, list[float | None], list[str | None]]]:
-    """Key, numbers and labels of every item as known at a moment."""
-    statement = "select item_id, numbers, labels from dynrec._item_features(%s, null, %s)"
+) -> list[tuple[str, list[float | None], list[str | None], list[str] | None]]:
+    """Key, numbers and labels of every item as known at a moment; one of the rows has the names of both, in order."""
+    statement = "select item_id, numbers, labels, names from dynrec._item_features(%s, null, %s)"
     with translated_errors():
         rows = connection.execute(statement, [recommender_id, moment]).fetchall()
-    return cast("list[tuple[str, list[float | None], list[str | None]]]", rows)
+    return cast("list[tuple[str, list[float | None], list[str | None], list[str] | None]]", rows)
 
 
 def fail_training(connection: Connection, model: int, error: str) -> None:

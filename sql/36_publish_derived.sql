@@ -88,7 +88,7 @@ comment on function dynrec._derived_models(text) is
   'miss an item that it fails at; then the other encoders, then what is made of theirs.';
 
 create or replace function dynrec._read_derived(token uuid, model int)
-returns table (item_id text, content text, embedding vector, numbers double precision[], labels text[])
+returns table (item_id text, content text, embedding vector, numbers double precision[], labels text[], names text[])
 language plpgsql security definer
 set search_path from current
 set datestyle = 'ISO, YMD'
@@ -111,17 +111,19 @@ begin
     -- a vector of another length fails here, where it is told which item is at fault
     return query execute format($query$
       select k.item_id, s.content, case when s.item_id is not null then coalesce(l2_normalize(s.embedding), dynrec._zero(%2$s))::vector(%2$s) end,
-        null::double precision[], null::text[]
+        null::double precision[], null::text[], null::text[]
       from unnest($1) k (item_id) left join dynrec_data.source_items_%1$s($1) s using (item_id)
       $query$, m.recommender_id, m.dimension) using ids;
   elsif m.kind = 'content' then
     return query execute format($query$
-      select k.item_id, s.content, null::vector, null::double precision[], null::text[]
+      select k.item_id, s.content, null::vector, null::double precision[], null::text[], null::text[]
       from unnest($1) k (item_id) left join dynrec_data.source_items_%s($1) s using (item_id)
       $query$, m.recommender_id) using ids;
   else
+    -- The names come from the code that reads the rows: an alteration between two statements cannot mix them. One that commits after this queues every item
+    -- whose stored features it changes, and those are derived again once they are published; where the order alone changes, nothing else does.
     return query execute format($query$
-      select k.item_id, null::text, dynrec._vector(v.embedding, v.half), f.numbers, f.labels
+      select k.item_id, null::text, dynrec._vector(v.embedding, v.half), f.numbers, f.labels, max(f.names) over ()
       from unnest($1) k (item_id)
       left join dynrec_data.item_vector_%s v on v.item_id = k.item_id
       left join dynrec_data.item_features_%s($1, null, true) f on f.item_id = k.item_id
@@ -130,8 +132,8 @@ begin
 end
 $$;
 comment on function dynrec._read_derived(uuid, int) is
-  'Internal. What a model makes the vectors of a lease of: the text for an encoder; the vector itself for one that adopts those of the source; the content vector and the features, in '
-  'the order of dynrec._feature_names, for the towers of a learned model. Neither text nor vector: the item is gone.';
+  'Internal. What a model makes the vectors of a lease of: the text for an encoder; the vector itself for one that adopts those of the source; the content vector and the features, with '
+  'their names (numbers, then labels), for the towers of a learned model. Neither text nor vector: the item is gone.';
 
 create or replace function dynrec._release_derived(token uuid) returns bigint
 language sql security definer

@@ -170,7 +170,7 @@ as $$
       select v.item_id, {means} as means from version v where v.created_at <= known_at group by v.item_id
     ), popularity as ([events]
     )
-    select c.item_id, {numbers}, {labels}
+    select c.item_id, {numbers}, {labels}, case when row_number() over () = 1 then {number_names} || {label_names} end
     from chosen c left join mean m on m.item_id = c.item_id left join popularity p on p.item_id = c.item_id
     where case when c.created_at <= known_at then c.replaced_at is null or c.replaced_at > known_at else backdated end;
     $query$, '[wanted]', wanted), '[events]', case when r.interactions is null
@@ -184,7 +184,8 @@ as $$
       ) e group by e.item_id$events$, events) end)
 $$;
 comment on function dynrec._features_query(dynrec_data.recommender, text, text) is
-  'Internal. Template of the query of item features at read_at and as known_at, for the stored contents that are wanted and these interactions.';
+  'Internal. Template of the query of item features at read_at and as known_at, for the stored contents that are wanted and these interactions. One of the rows has the names: '
+  'those by which this very code reads, whatever is declared meanwhile.';
 
 create or replace function dynrec._interactions_then() returns text
 language sql immutable
@@ -219,7 +220,7 @@ set search_path from current
 as $body$
   select dynrec._render_code(case when r.interactions is null then '' else dynrec._interactions_then() end || $template$
 create or replace function dynrec_data.item_features_{id}(item_ids text[], moment timestamptz, backdated boolean)
-returns table (item_id text, numbers double precision[], labels text[])
+returns table (item_id text, numbers double precision[], labels text[], names text[])
 language plpgsql stable
 set search_path from current
 set plan_cache_mode = force_generic_plan
@@ -261,7 +262,7 @@ comment on function dynrec._feature_reader(dynrec_data.recommender) is
   'interactions before a moment that were known then; before the recommender was declared, all of them.';
 
 create or replace function dynrec._item_features(recommender_id int, item_ids text[], moment timestamptz)
-returns table (item_id text, numbers double precision[], labels text[])
+returns table (item_id text, numbers double precision[], labels text[], names text[])
 language plpgsql security definer
 set search_path from current
 as $$
@@ -271,8 +272,8 @@ begin
 end
 $$;
 comment on function dynrec._item_features(int, text[], timestamptz) is
-  'Internal. The features of items (null: all) at a moment (null: now), in the order of dynrec._feature_names; null for what is missing. An item that was '
-  'not known yet at that moment has the columns of its first version; one without a stored content has no row.';
+  'Internal. The features of items (null: all) at a moment (null: now); null for what is missing. An item that was not known yet at that moment has the columns of its first version; '
+  'one without a stored content has no row. names, in one of the rows: those of the numbers, then those of the labels, as they were declared for this reading.';
 
 create or replace function dynrec._as_features(number_names text[], numbers double precision[], label_names text[], labels text[]) returns jsonb
 language sql immutable

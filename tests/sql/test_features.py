@@ -31,9 +31,10 @@ def features_at(shop: Shop, entity: str, key: str, as_of: datetime | None = None
 
 def stored(shop: Shop, items: list[str] | None = None, moment: datetime | None = None) -> dict[str, Features]:
     """What models read of each item, by name."""
-    names = [name for (name,) in shop.execute("select feature from dynrec._feature_names(1) order by position")]
+    declared = [name for (name,) in shop.execute("select feature from dynrec._feature_names(1) order by position")]
     rows = shop.execute("select * from dynrec._item_features(1, %s::text[], %s)", [items, moment])
-    return {item: dict(zip(names, numbers + labels, strict=True)) for item, numbers, labels in rows}
+    assert [names for *_, names in rows if names] == [declared][: len(rows)]
+    return {item: dict(zip(declared, numbers + labels, strict=True)) for item, numbers, labels, _ in rows}
 
 
 def popularity(events: list[Event], item: str, moment: datetime) -> dict[str, float | None]:

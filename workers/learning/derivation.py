@@ -7,7 +7,7 @@ import numpy as np
 from dynrec_store.models import DerivedRow, Floats
 from workers.exceptions import ModelUnavailable
 from workers.learning.artefact import from_artefacts
-from workers.learning.features import FeatureMaker
+from workers.learning.features import FeatureMaker, arranged
 from workers.learning.serving import ItemServer
 from workers.learning.source import FEATURES
 
@@ -30,9 +30,10 @@ class ItemVectors:
     def derive(self, rows: Sequence[DerivedRow]) -> tuple[list[Floats], list[Floats]]:
         """Embeddings (D,) of items that have a content vector, and their contexts, all heads of an item in a row."""
         content = np.stack([np.asarray(row.embedding.to_numpy()) for row in rows if row.embedding is not None])
-        numerics, codes = self._features.transform(
-            [row.numbers for row in rows], [row.labels for row in rows], [row.item_id for row in rows]
+        numbers, labels = arranged(
+            self._features.names, rows[0].names or [], [row.numbers for row in rows], [row.labels for row in rows]
         )
+        numerics, codes = self._features.transform(numbers, labels, [row.item_id for row in rows])
         codes = np.where(codes < self._code_sizes, codes, 0)  # labels that no item had in training are unknown
         derived = self._server.derive(
             [row.item_id for row in rows], content, codes, numerics if numerics.size else None

@@ -15,6 +15,8 @@ from workers.learning.cleaning import finite
 from workers.learning.data import Floats, Integers, Times
 from workers.learning.preprocessing import Column, Numbers, column_options, dropped
 
+Names = Sequence[tuple[str, str]]  # and types: number or label
+NumberRows = Times | Sequence[Sequence[float | None] | None]
 Labels = Sequence[Sequence[str | None]]
 
 LIMIT_BEFORE = 5.0  # of models that were stored without one
@@ -73,7 +75,7 @@ class FeatureMaker:
     dropped: tuple[str, ...]  # items that were left out of fitting, at one moment at least
 
     @classmethod
-    def fitted(cls, names: Sequence[tuple[str, str]], snapshots: Sequence[Snapshot], options: object) -> "FeatureMaker":
+    def fitted(cls, names: Names, snapshots: Sequence[Snapshot], options: object) -> "FeatureMaker":
         """Fit to the snapshots, in the order of their moments; a feature is named with its type, number or label.
 
         `options`: see column_options; raises ConfigurationError for what cannot be used.
@@ -105,11 +107,10 @@ class FeatureMaker:
         columns = self.memory.columns
         if not columns:
             return self
-        last = np.full((len(items), len(columns)), np.nan)
+        last = np.full((len(items), len(self.numbers.columns)), np.nan)
         for snapshot in snapshots:
-            numbers = finite(self._aligned(snapshot, items.tolist())[:, columns])
-            last = np.where(np.isnan(numbers), last, numbers)
-        return replace(self, memory=Memory(columns, items, last))
+            last = self._later(last, self._aligned(snapshot, items.tolist()))
+        return replace(self, memory=Memory(columns, items, last[:, columns]))
 
     @property
     def label_sizes(self) -> tuple[int, ...]:
@@ -119,23 +120,20 @@ class FeatureMaker:
     def numerics(self, snapshots: Sequence[Snapshot], items: Sequence[str]) -> tuple[tuple[float, Floats], ...]:
         """Return for each snapshot its moment and the prepared numbers (items, F'), F' as in `transform`.
 
-        An item that a snapshot lacks has every number missing. A column that is interpolated is so between the
-        moments where the item's number is known, the later of which may lie after what a training example foresees.
+        An item that a snapshot lacks has every number missing. In a column that is interpolated the item's number at
+        the last snapshot before that had one stands in, as it does in `transform` after the last of all: never a later
+        one, so that what lies between two numbers is not on the line between them, which only the second makes known.
         Nothing at all is returned where items have no numbers.
         """
-        if not self.numbers.columns or not snapshots:
+        if not self.numbers.columns:
             return ()
-        given = np.stack([self._aligned(snapshot, items) for snapshot in snapshots])  # (snapshots, items, F)
-        history = np.full_like(given, np.nan)
-        moments = np.array([snapshot.moment for snapshot in snapshots])
-        for column in self.memory.columns:
-            history[:, :, column] = _interpolate(moments, finite(given[:, :, column]))
-        remembered = self.memory.recall(items, given.shape[2])
-        history = np.where(np.isnan(history), remembered, history)
-        return tuple(
-            (snapshot.moment, self.numbers.prepare(given[place], history[place]))
-            for place, snapshot in enumerate(snapshots)
-        )
+        made = []
+        last = np.full((len(items), len(self.numbers.columns)), np.nan)
+        for snapshot in snapshots:
+            given = self._aligned(snapshot, items)
+            made.append((snapshot.moment, self.numbers.prepare(given, last)))
+            last = self._later(last, given)
+        return tuple(made)
 
     def codes(self, snapshot: Snapshot, items: Sequence[str]) -> Integers:
         """Return the codes (items, L) of what a snapshot says of items, 0 for an item that it lacks."""
@@ -144,7 +142,7 @@ class FeatureMaker:
 
     def transform(
         self,
-        numbers: Times | Sequence[Sequence[float | None] | None],
+        numbers: NumberRows,
         labels: Sequence[Sequence[str | None] | None],
         items: Sequence[str] | None = None,
     ) -> tuple[Floats, Integers]:
@@ -217,6 +215,13 @@ class FeatureMaker:
                 f"these are not the features of a model ({error}): train another one, or restore its artefacts"
             ) from error
 
+    def _later(self, last: Times, given: Times) -> Times:
+        """Return the last known numbers (n, F) after those of another snapshot; NaN where the column keeps none."""
+        numbers = np.full_like(last, np.nan)
+        columns = list(self.memory.columns)
+        numbers[:, columns] = finite(given[:, columns])
+        return np.where(np.isnan(numbers), last, numbers)
+
     def _aligned(self, snapshot: Snapshot, items: Sequence[str]) -> Times:
         """Return the numbers (items, F) of a snapshot in the order of `items`."""
         width = len(self.numbers.columns)
@@ -237,7 +242,30 @@ class FeatureMaker:
         return np.array(codes, dtype=np.int64).reshape(len(labels), len(self.vocabularies))
 
 
-def _numbers(numbers: Times | Sequence[Sequence[float | None] | None], rows: int, width: int) -> Times:
+def arranged(
+    wanted: Names, names: Sequence[str], numbers: NumberRows, labels: Sequence[Sequence[str | None] | None]
+) -> tuple[Times, Labels]:
+    """Return numbers and labels of n items, which were read by `names` (of both), in the order of `wanted`.
+
+    Features go by their names, as columns come and go while models live: what is not wanted is left out, what was not
+    read is missing. A row that is None: everything is.
+    """
+    width = next((len(row) for row in numbers if row is not None), 0)
+    of_numbers = _places([name for name, sort in wanted if sort == "number"], names[:width])
+    of_labels = _places([name for name, sort in wanted if sort != "number"], names[width:])
+    padded = np.pad(_numbers(numbers, len(labels), width), ((0, 0), (0, 1)), constant_values=np.nan)
+    nothing = [None] * len(names[width:])
+    return padded[:, np.array(of_numbers, dtype=np.int64)], [
+        [(*(row or nothing), None)[place] for place in of_labels] for row in labels
+    ]
+
+
+def _places(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Return where each of the wanted names stands; -1, after all of them, if nowhere."""
+    return [names.index(name) if name in names else -1 for name in wanted]
+
+
+def _numbers(numbers: NumberRows, rows: int, width: int) -> Times:
     """Return numbers as an array (rows, width), NaN where there is none."""
     if isinstance(numbers, np.ndarray):
         return np.asarray(numbers, dtype=np.float64).reshape(rows, width)
@@ -252,13 +280,3 @@ def _vocabulary(snapshots: Sequence[Snapshot], place: int) -> dict[str, int]:
 
 def _interpolated(numbers: Numbers) -> tuple[int, ...]:
     return tuple(place for place, column in enumerate(numbers.columns) if column.missing == "interpolate")
-
-
-def _interpolate(moments: Times, numbers: Times) -> Times:
-    """Fill each item's numbers (moments, items) by straight lines, and by the nearest outside of what is known."""
-    filled = numbers.copy()
-    missing = np.isnan(numbers)
-    for item in np.flatnonzero(missing.any(axis=0) & ~missing.all(axis=0)):
-        known = ~missing[:, item]
-        filled[:, item] = np.interp(moments, moments[known], numbers[known, item])
-    return filled

@@ -11,7 +11,7 @@ from dynrec_store.models import Training
 from dynrec_store.queue import Connection
 from workers.learning.cleaning import ANY_KIND, CleaningReport, Interactions, clean
 from workers.learning.data import Earlier, Floats, Times, TrainingData
-from workers.learning.features import FeatureMaker, Snapshot
+from workers.learning.features import FeatureMaker, Names, Snapshot, arranged
 
 FEATURES = "features.skops"
 SNAPSHOTS = 8  # moments at which the features that move with time are read
@@ -34,8 +34,9 @@ def read_sources(
     rows, unusable = models.training_interactions(connection, model), models.training_unusable(connection, model)
     interactions, report = clean(rows, training.data_until, unusable)
     items = models.training_items(connection, model)
-    snapshots = [_snapshot(connection, training, moment) for moment in _moments(interactions.occurred_at, training)]
-    names = models.feature_names(connection, training.recommender_id)
+    names = known.names if known else models.feature_names(connection, training.recommender_id)
+    moments = _moments(interactions.occurred_at, training)
+    snapshots = [_snapshot(connection, training, moment, names) for moment in moments]
     features = known.remembering(snapshots) if known else FeatureMaker.fitted(names, snapshots, options)
     data = replace(
         _arrays(interactions, kinds, [name for name, _ in items], exclude_seen=training.exclude_seen),
@@ -46,7 +47,8 @@ def read_sources(
         codes=features.codes(snapshots[-1], data.items),
         numerics=features.numerics(snapshots, data.items),
     )
-    seen = [_snapshot(connection, training, moment) for moment in _first(interactions.occurred_at)] + snapshots[:-1]
+    first = [_snapshot(connection, training, moment, names) for moment in _first(interactions.occurred_at)]
+    seen = first + snapshots[:-1]
     earlier = [_earlier(connection, model, data, snapshot, features) for snapshot in seen]
     nothing = Earlier(snapshots[-1].moment, np.zeros(0, np.int64), data.content[:0], data.codes[:0])
     return Sources(replace(data, earlier=(*earlier, nothing)), features, report)
@@ -102,10 +104,12 @@ def _first(occurred_at: Times) -> list[datetime]:
     return [datetime.fromtimestamp(moment, UTC) for moment in occurred_at[:1].tolist()]
 
 
-def _snapshot(connection: Connection, training: Training, moment: datetime) -> Snapshot:
+def _snapshot(connection: Connection, training: Training, moment: datetime, names: Names) -> Snapshot:
+    """Return the features of those names, also where the columns were altered since they were read."""
     rows = models.item_features(connection, training.recommender_id, moment)
-    numbers = np.array([row[1] for row in rows], dtype=np.float64)  # None becomes NaN
-    return Snapshot(moment.timestamp(), [row[0] for row in rows], numbers, [row[2] for row in rows])
+    declared = next((row[3] for row in rows if row[3] is not None), [])
+    numbers, labels = arranged(names, declared, [row[1] for row in rows], [row[2] for row in rows])
+    return Snapshot(moment.timestamp(), [row[0] for row in rows], numbers, labels)
 
 
 def _matrix(vectors: list[Floats]) -> Floats:

@@ -13,7 +13,7 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from dynrec_store.exceptions import ConfigurationError
 from workers.learning.data import Times
-from workers.learning.features import TRUSTED, FeatureMaker, Snapshot
+from workers.learning.features import TRUSTED, FeatureMaker, Snapshot, arranged
 
 NAMES = [("price", "number"), ("brand", "label"), ("weight", "number"), ("age", "number"), ("colour", "label")]
 EVERY_KIND = {
@@ -110,23 +110,56 @@ def test_without_options_everything_is_finite_and_small_and_missing_numbers_are_
     np.testing.assert_array_equal(scaled[:, 3:], ~(np.abs(values[:, [0, 2]]) < 1e30))
 
 
-def test_interpolation_follows_the_items_own_history() -> None:
-    moments = [0.0, 10.0, 20.0, 40.0, 50.0]
-    first = [np.nan, 1.0, np.nan, 4.0, np.nan]
-    taken = [
-        Snapshot(moment, ["a", "b", "c"], np.array([[value], [np.nan], [100.0]]), [[], [], []])
-        for moment, value in zip(moments, first, strict=True)
+def price_over_time(values: list[float]) -> list[Snapshot]:
+    """An item whose price was that, one of which nothing is ever known, and one that costs 100 throughout."""
+    return [
+        Snapshot(10.0 * place, ["a", "b", "c"], np.array([[value], [np.nan], [100.0]]), [[], [], []])
+        for place, value in enumerate(values)
     ]
+
+
+def interpolating(taken: list[Snapshot]) -> FeatureMaker:
     options = {"columns": {"price": {"missing": "interpolate", "scale": "none"}}}
-    maker = FeatureMaker.fitted([("price", "number")], taken, options)
-    made = [values for _, values in maker.numerics(taken, ["a", "b"])]
-    assert [float(values[0, 0]) for values in made] == [1.0, 1.0, 2.0, 4.0, 4.0]
-    assert [float(values[0, 1]) for values in made] == [1.0, 0.0, 1.0, 0.0, 1.0]
+    return FeatureMaker.fitted([("price", "number")], taken, options)
+
+
+def test_interpolation_keeps_the_items_last_number() -> None:
+    values = [np.nan, 1.0, np.nan, 4.0, np.nan]
+    taken = price_over_time(values)
+    made = [numbers for _, numbers in interpolating(taken).numerics(taken, ["a", "b"])]
     median = float(np.median([1.0, 4.0] + [100.0] * 5))
-    assert {float(values[1, 0]) for values in made} == {median}
-    served, _ = maker.transform([[None]] * 3, [[]] * 3, ["a", "b", "never seen"])
-    assert served[:, 0].tolist() == [4.0, median, median]
-    assert maker.transform([[None]], [[]])[0][0, 0] == median
+    assert [float(numbers[0, 0]) for numbers in made] == [median, 1.0, 1.0, 4.0, 4.0]
+    assert [float(numbers[0, 1]) for numbers in made] == [1.0, 0.0, 1.0, 0.0, 1.0]
+    assert {float(numbers[1, 0]) for numbers in made} == {median}
+
+
+def test_interpolation_sees_nothing_of_later_numbers() -> None:
+    taken = price_over_time([np.nan, 1.0, np.nan, 4.0, np.nan])
+    maker = interpolating(taken)
+    for place in range(len(taken)):
+        otherwise = price_over_time([np.nan, 1.0, np.nan, 4.0, np.nan][: place + 1] + [77.0] * 4)
+        for made, other in zip(
+            maker.numerics(taken, ["a"])[: place + 1], maker.numerics(otherwise, ["a"])[: place + 1], strict=True
+        ):
+            np.testing.assert_array_equal(made[1], other[1])
+        # nor of what the maker remembers for serving
+        for made, other in zip(
+            maker.numerics(taken, ["a"]), maker.remembering(otherwise).numerics(taken, ["a"]), strict=True
+        ):
+            np.testing.assert_array_equal(made[1], other[1])
+
+
+@pytest.mark.parametrize("last", [4.0, np.nan])
+def test_interpolation_in_serving_is_what_training_would_do_next(last: float) -> None:
+    taken = price_over_time([np.nan, 1.0, np.nan, 4.0, last])
+    maker = interpolating(taken)
+    nothing = [None]
+    now = Snapshot(1000.0, ["a", "b", "never seen"], np.full((3, 1), np.nan), [[], [], []])
+    trained = maker.numerics([*taken, now], now.items)[-1][1]
+    assert trained[0].tolist() == [4.0, 1.0]
+    served, _ = FeatureMaker.from_bytes(maker.to_bytes()).transform([nothing] * 3, [[]] * 3, now.items)
+    np.testing.assert_array_equal(served, trained)
+    assert maker.transform([nothing], [[]])[0][0, 0] == trained[1, 0]
 
 
 def test_training_on_remembers_the_newest_numbers() -> None:
@@ -247,6 +280,25 @@ def test_labels_become_codes_and_unknown_ones_zero() -> None:
     codes = maker.transform([None] * 3, [["brand 0", "red"], ["brand 9", None], None])[1]
     assert codes.tolist() == [[1, 1], [0, 0], [0, 0]]
     assert codes.dtype == np.int64
+
+
+def test_features_go_by_their_names() -> None:
+    read = ["stock", "age", "price", "size", "price", "brand"]  # three numbers, and a label called like one of them
+    numbers, labels = arranged(NAMES, read, [[7.0, 2.0, 1.0], None], [["large", "low", "brand 0"], None])
+    np.testing.assert_array_equal(numbers, [[1.0, np.nan, 2.0], [np.nan] * 3])
+    assert labels == [["brand 0", None], [None, None]]
+
+
+def test_features_of_which_none_was_read_are_missing() -> None:
+    numbers, labels = arranged(NAMES, [], [None], [None])
+    assert np.isnan(numbers).tolist() == [[True] * 3]
+    assert labels == [[None, None]]
+    numbers, labels = arranged(NAMES, ["colour"], [[]], [["red"]])
+    assert np.isnan(numbers).tolist() == [[True] * 3]
+    assert labels == [[None, "red"]]
+    numbers, labels = arranged([], ["price", "colour"], [[1.0]], [["red"]])
+    assert numbers.shape == (1, 0)
+    assert labels == [[]]
 
 
 def test_an_item_that_a_snapshot_lacks_misses_every_number() -> None:
