@@ -242,6 +242,17 @@ def test_the_list_of_features_is_what_there_is(shop: Shop) -> None:
     assert shop.value("select bool_and(source > '' and freshness > '') from dynrec.features")
 
 
+def test_features_are_read_with_the_names_of_now(shop: Shop) -> None:
+    shop.execute("update shop.products set price = 3, stock = 40")
+    for columns in ("{price}", "{stock,price}", "{stock}"):
+        shop.execute("select dynrec.alter_recommender('shop', numeric_columns => %s)", [columns])
+        shop.drain()
+        got = stored(shop, ["1"])["1"]
+        assert {name: got[name] for name in got if name in ("price", "stock")} == {
+            name: {"price": 3, "stock": 40}[name] for name in columns.strip("{}").split(",")
+        }
+
+
 @pytest.fixture
 def odd(connection: Session) -> Shop:
     """A recommender without interactions over columns of all types, one called as a feature is."""

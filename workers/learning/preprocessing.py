@@ -31,7 +31,7 @@ class ColumnOptions(BaseModel):
     """How a column of numbers is prepared.
 
     `missing`: `drop` (the item takes no part in fitting; when serving it has the median), `mean`, `median`, `mode`,
-    `constant` (`fill`), `interpolate` (the item's own history), `predict` (the other columns).
+    `constant` (`fill`), `interpolate` (the item's last number that was known by then), `predict` (the other columns).
     `scale`: `quantile` (to a normal distribution), `standard` (mean 0, standard deviation 1) or `none`.
     """
 

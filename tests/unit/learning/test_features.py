@@ -134,32 +134,26 @@ def test_interpolation_keeps_the_items_last_number() -> None:
 
 
 def test_interpolation_sees_nothing_of_later_numbers() -> None:
-    taken = price_over_time([np.nan, 1.0, np.nan, 4.0, np.nan])
-    maker = interpolating(taken)
-    for place in range(len(taken)):
-        otherwise = price_over_time([np.nan, 1.0, np.nan, 4.0, np.nan][: place + 1] + [77.0] * 4)
-        for made, other in zip(
-            maker.numerics(taken, ["a"])[: place + 1], maker.numerics(otherwise, ["a"])[: place + 1], strict=True
-        ):
-            np.testing.assert_array_equal(made[1], other[1])
-        # nor of what the maker remembers for serving
-        for made, other in zip(
-            maker.numerics(taken, ["a"]), maker.remembering(otherwise).numerics(taken, ["a"]), strict=True
-        ):
-            np.testing.assert_array_equal(made[1], other[1])
+    values = [np.nan, 1.0, np.nan, 4.0, np.nan]
+    maker = interpolating(price_over_time(values))
+    made = [numbers for _, numbers in maker.numerics(price_over_time(values), ["a"])]
+    for place in range(len(values)):
+        otherwise = price_over_time([*values[: place + 1], 77.0, 77.0])
+        for known in (maker, maker.remembering(otherwise)):  # nor of what is remembered for serving
+            other = [numbers for _, numbers in known.numerics(otherwise, ["a"])]
+            np.testing.assert_array_equal(made[: place + 1], other[: place + 1])
 
 
 @pytest.mark.parametrize("last", [4.0, np.nan])
 def test_interpolation_in_serving_is_what_training_would_do_next(last: float) -> None:
     taken = price_over_time([np.nan, 1.0, np.nan, 4.0, last])
     maker = interpolating(taken)
-    nothing = [None]
     now = Snapshot(1000.0, ["a", "b", "never seen"], np.full((3, 1), np.nan), [[], [], []])
     trained = maker.numerics([*taken, now], now.items)[-1][1]
     assert trained[0].tolist() == [4.0, 1.0]
-    served, _ = FeatureMaker.from_bytes(maker.to_bytes()).transform([nothing] * 3, [[]] * 3, now.items)
+    served, _ = FeatureMaker.from_bytes(maker.to_bytes()).transform([[None]] * 3, [[]] * 3, now.items)
     np.testing.assert_array_equal(served, trained)
-    assert maker.transform([nothing], [[]])[0][0, 0] == trained[1, 0]
+    assert maker.transform([[None]], [[]])[0][0, 0] == trained[1, 0]
 
 
 def test_training_on_remembers_the_newest_numbers() -> None:
