@@ -3,10 +3,10 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from scipy.special import ndtri
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401  without it there is no IterativeImputer
@@ -40,6 +40,12 @@ class ColumnOptions(BaseModel):
     missing: Missing = "median"
     scale: Scale = "quantile"
     fill: Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST)] = 0.0
+
+    @model_validator(mode="after")
+    def _fill_is_used(self) -> Self:
+        if "fill" in self.model_fields_set and self.missing != "constant":
+            raise ValueError('fill is the number for "missing": "constant", give both or neither')
+        return self
 
 
 class FeatureOptions(BaseModel):

@@ -336,6 +336,14 @@ def test_the_report_says_what_was_done_to_each_column() -> None:
         ({"columns": {"price": {"scale": "log"}}}, r"features\.columns\.price\.scale cannot be 'log': .*'quantile'"),
         ({"columns": {"price": {"fill": "0"}}}, r"features\.columns\.price\.fill cannot be '0'"),
         ({"columns": {"price": {"fill": float("nan")}}}, r"features\.columns\.price\.fill cannot be nan"),
+        (
+            {"columns": {"price": {"fill": 3}}},
+            r"features\.columns\.price cannot be \{'fill': 3\}: .*\"missing\": \"constant\"",
+        ),
+        (
+            {"columns": {"price": {"fill": 0, "missing": "mean"}}},
+            r"features\.columns\.price cannot be .* both or neither",
+        ),
         ({"columns": {"price": {"clip": 3}}}, r"features\.columns\.price\.clip cannot be 3"),
         ({"columns": {"brand": {}}}, r"no column of numbers 'brand', choose from price, weight, age"),
     ],
