@@ -160,7 +160,9 @@ def test_names_of_the_application_are_not_run(market: Market) -> None:
         )
         connection.execute("reset role")
         connection.execute(f"insert into {name}.e values ({literal}, '1', now(), {literal})".encode())
-        connection.execute("select dynrec.stage_model(%s, options => %s)", [fragment, json.dumps({fragment: 1.0})])
+        connection.execute(
+            "select dynrec.stage_model(%s, options => %s)", [fragment, json.dumps({"features": {fragment: 1.0}})]
+        )
         drain(connection)
         rows = connection.execute(
             "select item_id from dynrec.recommend(%s, %s, exclude_seen => false)", [fragment, fragment]

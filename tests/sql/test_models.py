@@ -176,6 +176,65 @@ def test_what_was_superseded_when_it_was_queued_may_be_needed_when_it_is_retired
     assert events.value("select dynrec.rollback_model('shop')") == first
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("[1]", r"options: not a JSON object: '\[1\]'"),
+        (
+            '{"epoch": 1}',
+            r"options: there is no training option of that name: 'epoch'\n.*Options are: averaging, .*epochs, .*validation, value_task\.",
+        ),
+        ('{"promote": "yes"}', "options.promote: not a boolean: 'yes'"),
+        ('{"promote": null}', "options.promote: not a boolean"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused_when_a_model_is_staged(
+    events: Shop, options: str, message: str
+) -> None:
+    refused(events, "select dynrec.stage_model('shop', options => %s)", message, options)
+
+
+def test_an_encoder_takes_no_options_of_training(events: Shop) -> None:
+    events.execute("select dynrec.register_encoder('small', 'hashing', '', 32)")
+    staging: LiteralString = (
+        "select dynrec.stage_model('shop', encoder => 'small', options => %s, continue_active => %s)"
+    )
+    refused(
+        events,
+        staging,
+        "continue_active and options mean nothing for it: '{\"promote\": true}'",
+        '{"promote": true}',
+        False,
+    )
+    refused(events, staging, "continue_active and options mean nothing for it: 'true'", "{}", True)
+    assert isinstance(events.value(staging, ["{}", False]), int)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learned": 5}, "options.learned: training goes on from model version {0}, which was made with 4: '5'"),
+        ({"content": 4}, "options.content: training goes on from model version {0}, which was made with 3: '4'"),
+        ({"decays": [1, 0.9]}, r"options.decays: .* made with \[1.0, 0.9, 0.6\]: '\[1, 0.9\]'"),
+        ({"content_decays": [0.5]}, r"options.content_decays: .* made with \[0.93, 0.4\]: '\[0.5\]'"),
+        (
+            {"features": {}},
+            "options.features: training goes on from model version {0}, and its features are made as before",
+        ),
+    ],
+)
+def test_training_on_makes_no_other_model(events: Shop, learned: int, options: dict[str, Any], message: str) -> None:
+    staging: LiteralString = "select dynrec.stage_model('shop', options => %s, continue_active => %s)"
+    refused(events, staging, message.format(learned), Jsonb(options), True)
+    assert events.value(staging, [Jsonb(options), False]) > learned
+
+
+@pytest.mark.usefixtures("learned")
+def test_training_on_can_be_told_what_is_so(events: Shop) -> None:
+    same = {"learned": 4, "content": 3, "decays": [1, 0.9, 0.6], "content_decays": [0.93, 0.4], "seed": 5}
+    assert events.value("select dynrec.stage_model('shop', options => %s, continue_active => true)", [Jsonb(same)])
+
+
 def continuing(shop: Shop) -> int:
     """A model that waits for its training to go on from the active one."""
     return int(shop.value("select dynrec.stage_model('shop', continue_active => true)"))

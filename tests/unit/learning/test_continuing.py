@@ -1,13 +1,17 @@
 """Training on: what it keeps, and that it wins nothing by what it learned by heart."""
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from dynrec_store.exceptions import ConfigurationError
 from tests.unit.learning.conftest import shop
 from workers.learning.artefact import Model
+from workers.learning.continuing import check_unchanged
 from workers.learning.data import Histories, TrainingData
 from workers.learning.examples import next_turns
 from workers.learning.fit import fit
@@ -70,6 +74,34 @@ def test_with_hardly_any_news_everything_stays(settings: Settings) -> None:
 def test_other_pasts_have_another_ranking(data: TrainingData, settings: Settings) -> None:
     second = fit(data, replace(settings, companions=0), previous=first_model(data, settings, 600))
     assert len(second.config["transitions"]) == 2
+
+
+def test_users_fade_in_training_as_they_do_in_serving(data: TrainingData, settings: Settings) -> None:
+    others = replace(settings, decays=(0.99, 0.8, 0.4))
+    second = fit(data, others, previous=first_model(data, settings, 600))
+    served = [head["decay"] for head in second.config["heads"]]
+    assert second.tensors["users.decays"].tolist() == pytest.approx(served)
+    assert served[:3] == [0.99, 0.8, 0.4]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learned", 9),
+        ("content", 5),
+        ("decays", (1.0, 0.9, 0.4)),
+        ("content_decays", (0.9,)),
+        ("numbers_rank", 3),
+        ("epochs", 9),
+        ("ease_items", 9),
+    ],
+)
+def test_what_a_model_was_made_with_is_not_changed_by_training_on(settings: Settings, name: str, value: Any) -> None:
+    check_unchanged(replace(settings, seed=5, rate=0.1, continued_epochs=9), settings, 7)
+    shown, known = (list(each) if isinstance(each, tuple) else each for each in (value, getattr(settings, name)))
+    message = f"training option {name} cannot be {shown} where training goes on from model version 7, which was made with {known}: "
+    with pytest.raises(ConfigurationError, match=re.escape(message) + "leave it out.* or train anew"):
+        check_unchanged(replace(settings, **{name: value}), settings, 7)
 
 
 def test_half_of_what_is_learned_from_is_new_and_half_a_replay(data: TrainingData, settings: Settings) -> None:
