@@ -16,6 +16,7 @@ from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
 from dynrec_store.database import translated_errors
+from dynrec_store.exceptions import UnknownNameError
 from dynrec_store.queue import Connection, Encoding
 
 Floats = npt.NDArray[np.float32]
@@ -70,6 +71,15 @@ class Training:
     data_until: datetime
     options: dict[str, object]
     exclude_seen: bool
+    attempts: int = 1  # trainings in a row that were begun and have not ended, this one among them
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a training."""
+
+    state: str  # of the model version
+    error: str | None
 
 
 @dataclass(frozen=True)
@@ -246,6 +256,22 @@ def fail_training(connection: Connection, model: int, error: str) -> None:
     """Say why training gave up."""
     with translated_errors():
         connection.execute("select dynrec._training_failed(%s, %s)", [model, error])
+
+
+def interrupt_training(connection: Connection, model: int) -> None:
+    """Say that the last training ended with its connection, through no fault of its own."""
+    with translated_errors():
+        connection.execute("select dynrec._training_interrupted(%s)", [model])
+
+
+def training_outcome(connection: Connection, model: int) -> Outcome:
+    """The state of a model version; UnknownNameError if it is gone with its recommender."""
+    statement = "select state, error from dynrec.model_versions where model_version = %s"
+    with translated_errors(), connection.cursor(row_factory=class_row(Outcome)) as cursor:
+        found = cursor.execute(statement, [model]).fetchone()
+    if found is None:
+        raise UnknownNameError(f"model version {model} is gone: its recommender was dropped meanwhile")
+    return found
 
 
 def artefacts(connection: Connection, model: int) -> dict[str, bytes]:

@@ -1,7 +1,7 @@
 -- Training a model version: what a worker reads for it, and storing what came of it.
 
 create or replace function dynrec._training_begins(model int)
-returns table (recommender text, recommender_id int, base_model_id int, parent_model_id int, data_until timestamptz, options jsonb, exclude_seen boolean)
+returns table (recommender text, recommender_id int, base_model_id int, parent_model_id int, data_until timestamptz, options jsonb, exclude_seen boolean, attempts int)
 language plpgsql security definer
 set search_path from current
 as $$
@@ -9,17 +9,18 @@ as $$
 declare
   m dynrec_data.model_version;
 begin
-  update dynrec_data.model_version v set state = 'training', error = null
+  update dynrec_data.model_version v
+  set state = 'training', error = null, training_attempts = case v.state when 'training' then v.training_attempts + 1 else 1 end
   where v.id = model and v.kind = 'learned' and v.state in ('staged', 'training', 'failed') returning v.* into m;
   if not found then
     perform dynrec._reject('not a model version that waits for its training', model::text, 'Stage one with dynrec.stage_model.');
   end if;
   return query
-    select r.name, r.id, m.base_model_id, m.parent_model_id, m.data_until, m.options, (r.options ->> 'exclude_seen')::boolean
+    select r.name, r.id, m.base_model_id, m.parent_model_id, m.data_until, m.options, (r.options ->> 'exclude_seen')::boolean, m.training_attempts::int
     from dynrec_data.recommender r where r.id = m.recommender_id;
 end
 $$;
-comment on function dynrec._training_begins(int) is 'Internal. A worker begins to train a staged model (again, if it was killed before); what it has to know.';
+comment on function dynrec._training_begins(int) is 'Internal. A worker begins to train a staged model (again, if it was killed before); what it has to know. attempts: the trainings in a row that began and did not end, with this one.';
 
 create or replace function dynrec._training_failed(model int, error text) returns void
 language sql security definer
@@ -27,7 +28,15 @@ set search_path from current
 as $$
   update dynrec_data.model_version m set state = 'failed', error = _training_failed.error where m.id = model and m.state in ('staged', 'training')
 $$;
-comment on function dynrec._training_failed(int, text) is 'Internal. Training gave up; dynrec train can try the model again.';
+comment on function dynrec._training_failed(int, text) is 'Internal. Training gave up.';
+
+create or replace function dynrec._training_interrupted(model int) returns void
+language sql security definer
+set search_path from current
+as $$
+  update dynrec_data.model_version m set training_attempts = greatest(m.training_attempts - 1, 0) where m.id = model and m.state = 'training'
+$$;
+comment on function dynrec._training_interrupted(int) is 'Internal. A training lost its connection: that it did not end does not count against the model.';
 
 create or replace function dynrec._staged_models() returns table (model_id int)
 language sql stable security definer

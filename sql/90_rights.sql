@@ -56,7 +56,7 @@ as $$
       '_queue_batches', '_tend_stream', '_drop_stream_slot', '_make_stream_slot', '_stream_stands', '_stream_lag', '_stream_end', '_read_stream', '_apply_stream',
       '_stream_applied', '_advance_stream', '_outbox_lanes', '_outbox_read', '_outbox_settle', '_index_work', '_index_statements', '_begin_index_work', '_end_index_work', '_may_maintain', '_build_vector_index', '_use_index', '_convert_vectors',
       '_staged_models', '_training_begins', '_training_interactions', '_training_unusable', '_training_items', '_training_items_then', '_training_kinds', '_feature_names', '_item_features',
-      '_model_artefacts', '_store_model', '_training_failed'])
+      '_model_artefacts', '_store_model', '_training_failed', '_training_interrupted'])
   ) r (role, names)
 $$;
 comment on function dynrec._role_functions() is

@@ -113,6 +113,19 @@ def stage(
         [recommender, json.dumps(options), continue_active, base_model],
     ).fetchall()
     connection.execute("select dynrec._training_begins(%s)", [model])
+    store(connection, model, config, recommender, **metrics)
+    assert isinstance(model, int)
+    return model
+
+
+def store(
+    connection: Session,
+    model: int,
+    config: Mapping[str, Any] | None = None,
+    recommender: str = "shop",
+    **metrics: Any,
+) -> None:
+    """Store what came of a training that was begun."""
     connection.execute(
         "select dynrec._store_model(%s, %s, %s, %s, '{}', '{weights}', array[%s::bytea], %s)",
         [
@@ -124,8 +137,6 @@ def stage(
             json.dumps(transitions([item for (item,) in connection.execute(ITEMS, [recommender]).fetchall()])),
         ],
     )
-    assert isinstance(model, int)
-    return model
 
 
 def derive(connection: Session, recommender: str, batch_size: int = 256) -> None:

@@ -1,11 +1,12 @@
-"""Errors of encoders, part of the tree in dynrec_store.exceptions.
+"""Errors of encoders and of training, part of the tree in dynrec_store.exceptions.
 
 DynrecError
-└── EncoderError
-    ├── ModelUnavailable       the model cannot be loaded: charge the batch, not its rows
-    │   └── DimensionMismatch  it loads, and its vectors are not as long as was declared
-    ├── DeviceFault            the device is missing or out of memory: charge the batch, not its rows
-    └── EncodingFailed         some texts have no finite vector: charge the rows at `positions`
+├── EncoderError
+│   ├── ModelUnavailable       the model cannot be loaded: charge the batch, not its rows
+│   │   └── DimensionMismatch  it loads, and its vectors are not as long as was declared
+│   ├── DeviceFault            the device is missing or out of memory: charge the batch, not its rows
+│   └── EncodingFailed         some texts have no finite vector: charge the rows at `positions`
+└── TrainingError              a training killed its process again and again, or failed in another
 """
 
 from collections.abc import Iterable
@@ -38,3 +39,7 @@ class EncodingFailed(EncoderError):  # noqa: N818 - the name says what happened
             f"encoder {encoder!r} gave no finite vector for the texts at positions "
             f"{', '.join(map(str, self.positions))}; the model or its weights are damaged if this happens to every text"
         )
+
+
+class TrainingError(DynrecError):
+    """A training killed its process again and again, or failed in another process."""

@@ -6,7 +6,7 @@ from contextlib import closing
 import structlog
 
 from dynrec_store import models, queue
-from dynrec_store.exceptions import DynrecError
+from dynrec_store.exceptions import ConnectionFailedError
 from dynrec_store.queue import Connection, IndexWork
 from workers.context import Context
 from workers.leases import TIME_BOX
@@ -62,7 +62,10 @@ def maintain(context: Context) -> None:
 
 
 def train_model(context: Context, model: int) -> None:
-    """Train a staged model, unless another worker is at it; what goes wrong is noted with the model."""
+    """Train a staged model, unless another worker is at it; what goes wrong is noted with the model.
+
+    Where the database went away the model waits for the next hint, and that does not count against it.
+    """
     # torch takes seconds to import: workers of the other queues go without
     from workers.learning.run import train_staged  # noqa: PLC0415
 
@@ -76,5 +79,8 @@ def train_model(context: Context, model: int) -> None:
                 model,
                 lambda stage, done: log.info("train", stage=stage, done=round(done, 2)),
             )
-        except (DynrecError, ValueError, RuntimeError) as error:
-            log.warning("training_failed", model=model, reason=str(error))
+        except ConnectionFailedError as error:
+            log.warning("training_interrupted", model=model, reason=str(error))
+            context.call(models.interrupt_training, model)
+        except Exception as error:  # of whatever kind, it is noted with the model
+            log.warning("training_failed", model=model, reason=f"{type(error).__name__}: {error}", exc_info=error)

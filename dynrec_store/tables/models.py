@@ -79,6 +79,13 @@ model_version = Table(
         server_default=text("'full'"),
         comment="how its item vectors are stored: full, half, or mixed while that changes",
     ),
+    Column(
+        "training_attempts",
+        SmallInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="trainings in a row that were begun and did not end, as yet",
+    ),
     CheckConstraint(
         "state in ('staged', 'training', 'failed', 'backfilling', 'shadow', 'active', 'standby', 'retired')",
         name="state",

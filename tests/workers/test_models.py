@@ -17,7 +17,7 @@ import pytest
 from psycopg import sql
 
 from dynrec_store import models, queue
-from dynrec_store.exceptions import ConfigurationError
+from dynrec_store.exceptions import ConfigurationError, InvalidArgumentError
 from dynrec_store.settings import Settings
 from tests.workers.support import Connection, fresh, until
 from tests.workers.worded import START, worded_shop
@@ -116,6 +116,12 @@ def test_training_on_promotes_what_does_not_lose(shop: Connection, settings: Set
         assert row[0] == first
         loses = row[2]["ndcg_at_10"] < row[2]["active"]["ndcg_at_10"]
         assert state(shop, second) == ("shadow" if loses else "active")
+        staged = shop.execute("select max(model_version) from dynrec.model_versions").fetchone()
+        with pytest.raises(InvalidArgumentError, match=r"options.decays: .* made with \[1.0, 0.9, 0.5\]: '\[0.99\]'"):
+            train(settings, database_url, "shop", options={"decays": [0.99]}, continue_active=True)
+        assert shop.execute("select max(model_version) from dynrec.model_versions").fetchone() == staged
+        with pytest.raises(ConfigurationError, match="training option numbers_rank cannot be 4 where training goes on"):
+            train(settings, database_url, "shop", options={"numbers_rank": 4}, continue_active=True)
 
 
 def test_sql_serves_what_was_trained(shop: Connection, settings: Settings, database_url: str) -> None:
@@ -255,10 +261,6 @@ def test_a_bad_option_is_named_before_anything_begins(shop: Connection, settings
         train(settings, database_url, "shop", options={"epoch": 3})
     with pytest.raises(ConfigurationError, match=r"training option epochs cannot be 'many'"):
         train(settings, database_url, "shop", options={"epochs": "many"})
-    with pytest.raises(ConfigurationError, match=r"training option content_decays cannot be \[\]"):
-        train(settings, database_url, "shop", options={"content_decays": []})
-    with pytest.raises(ConfigurationError, match=r"training option decays cannot be 1\.5: .* less than or equal to 1"):
-        train(settings, database_url, "shop", options={"decays": [1.0, 1.5]})
     assert shop.execute("select count(*) from dynrec.model_versions").fetchone() == (1,)
 
 
@@ -273,12 +275,12 @@ def test_training_without_vectors_says_what_to_wait_for(
 def test_a_training_that_fails_says_why_and_can_be_tried_again(
     shop: Connection, settings: Settings, database_url: str
 ) -> None:
-    ((model,),) = shop.execute("select dynrec.stage_model('shop', options => '{\"epoch\": 1}')").fetchall()
+    ((model,),) = shop.execute("select dynrec.stage_model('shop', options => '{\"batch\": 0}')").fetchall()
     with running(settings, database_url):
         until(lambda: state(shop, model) == "failed")
     row = shop.execute("select error from dynrec.model_versions where model_version = %s", [model]).fetchone()
     assert row is not None
-    assert "no training option 'epoch'" in row[0]
+    assert row[0].startswith("ConfigurationError: training option batch cannot be 0: give a whole number from 1 to")
 
 
 def test_the_command_line(shop: Connection, settings: Settings, database_url: str) -> None:

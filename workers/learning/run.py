@@ -1,29 +1,32 @@
 """Training a staged model: from the tables of its recommender to a model that begins its backfill."""
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import fields
 from typing import Any
 
 import structlog
-from pydantic import TypeAdapter, ValidationError
 
 from dynrec_store import models, queue
-from dynrec_store.exceptions import ConfigurationError, DynrecError
+from dynrec_store.exceptions import ConfigurationError, ConnectionFailedError
 from dynrec_store.models import Training
 from dynrec_store.queue import Connection
 from dynrec_store.settings import Settings as StoreSettings
 from workers.device import torch_device
+from workers.exceptions import TrainingError
 from workers.learning.artefact import Model, from_artefacts, to_artefacts
+from workers.learning.continuing import check_unchanged
 from workers.learning.features import FeatureMaker
 from workers.learning.fit import fit
 from workers.learning.serving import transitions_of
-from workers.learning.settings import Settings
+from workers.learning.settings import PREPARING, SMALLEST, training_settings
 from workers.learning.source import FEATURES, read_sources
 
 Progress = Callable[[str, float], None]  # what is being done, and how much of it is done (0 to 1)
 
-PREPARING, PROMOTE = "features", "promote"  # the parts of a model's options that are not of Settings
+WAITING = ("staged", "training")  # the states of a model that is yet to be trained
+ATTEMPTS = 3  # trainings of a model that may end with their process before nobody tries it again
+LOOK_AGAIN = 1.0  # seconds between looks at what another trains
 
 log = structlog.get_logger(__name__)
 
@@ -41,47 +44,56 @@ def train(
     """Stage a model of a recommender, train it here, and store it; returns its number. Its backfill has begun then.
 
     `options`: fields of workers.learning.settings.Settings, and `features`, see FeatureMaker. `base_model`: the content
-    space that it is made of, None for the one in use. Raises ConfigurationError for an option that is unknown or of
-    the wrong type, UnknownNameError for the recommender.
+    space that it is made of, None for the one in use. Where a worker was faster to take the model, its training is
+    waited for. Raises ConfigurationError for an option that cannot be used, UnknownNameError for the recommender,
+    TrainingError for what failed elsewhere.
     """
-    training_settings(options)
+    training_settings(options, SMALLEST if continue_active else None)  # what it goes on from is not known here
     with closing(queue.connect(url, application_name="dynrec train")) as connection:
         model = models.stage_model(
             connection, recommender, options, continue_active=continue_active, base_model=base_model
         )
-        if models.lock_training(connection, model):
+        while not models.lock_training(connection, model):
+            progress("waiting for the worker that trains it", 0.0)
+            time.sleep(LOOK_AGAIN)
+        outcome = models.training_outcome(connection, model)
+        if outcome.state == "failed":
+            raise TrainingError(f"the worker that took model version {model} could not train it: {outcome.error}")
+        if outcome.state in WAITING:
             train_staged(connection, settings, model, progress)
         return model
 
 
 def train_staged(connection: Connection, settings: StoreSettings, model: int, progress: Progress) -> None:
-    """Train a staged model whose lock this connection holds; what goes wrong is noted with the model, and raised."""
+    """Train a staged model whose lock this connection holds.
+
+    Whatever goes wrong is noted with the model, and raised, but for ConnectionFailedError: another try can succeed.
+    """
     training = models.begin_training(connection, model)
     try:
+        _check_attempts(training)
         _train(connection, settings, model, training, progress)
-    except (DynrecError, ValueError, RuntimeError) as error:  # torch and scikit-learn raise the latter two
+    except ConnectionFailedError:
+        raise
+    except Exception as error:  # an error that is not noted would have the model trained for ever
         models.fail_training(connection, model, f"{type(error).__name__}: {error}")
         raise
 
 
-def training_settings(options: Mapping[str, object], base: Settings | None = None) -> Settings:
-    """The hyper-parameters that a model's options give; ConfigurationError names the option that cannot be used."""
-    given = {name: value for name, value in options.items() if name not in (PREPARING, PROMOTE)}
-    names = {field.name for field in fields(Settings)}
-    if unknown := sorted(given.keys() - names):
-        raise ConfigurationError(f"there is no training option {unknown[0]!r}: choose from {', '.join(sorted(names))}")
-    values = {field.name: getattr(base or Settings(), field.name) for field in fields(Settings)}
-    try:
-        return TypeAdapter(Settings).validate_python(values | given)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise ConfigurationError(
-            f"training option {fault['loc'][0]} cannot be {fault['input']!r}: {fault['msg']}"
-        ) from error
+def _check_attempts(training: Training) -> None:
+    if training.attempts > ATTEMPTS:
+        raise TrainingError(
+            f"{ATTEMPTS} trainings of this model were begun and none came to an end: each time the process was killed, "
+            "by a lack of memory perhaps, which its log or the kernel's tells. Give workers of the queue train more "
+            "memory, or the model smaller options batch, ease_items and transition_items, and stage another"
+        )
 
 
 def _train(connection: Connection, settings: StoreSettings, model: int, training: Training, progress: Progress) -> None:
     previous, known = _previous(connection, training)
+    chosen = training_settings(training.options, previous.settings if previous else None)
+    if previous:
+        check_unchanged(chosen, previous.settings, training.parent_model_id)
     progress("reading", 0.0)
     preparing = training.options.get(PREPARING, {})
     sources = read_sources(connection, model, training, preparing, known)
@@ -99,7 +111,7 @@ def _train(connection: Connection, settings: StoreSettings, model: int, training
     )
     fitted = fit(
         sources.data,
-        training_settings(training.options, previous.settings if previous else None),
+        chosen,
         previous=previous,
         device=str(torch_device(settings.device)),
         progress=progress,
