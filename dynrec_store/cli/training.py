@@ -14,6 +14,34 @@ from dynrec_store.target import target_database
 
 Version = Annotated[int | None, typer.Argument(help="Its number.", show_default="the newest that is complete")]
 
+Continue = Annotated[
+    bool,
+    typer.Option(
+        "--continue", help="Go on from the active model, with what came since.", envvar="DYNREC_CONTINUE_ACTIVE"
+    ),
+]
+BaseModel = Annotated[
+    int | None,
+    typer.Option(
+        help="The model version of the encoder whose vectors it is made of, such as one in the shadow.",
+        show_default="the encoder in use",
+        envvar="DYNREC_BASE_MODEL",
+    ),
+]
+Promote = Annotated[
+    bool | None,
+    typer.Option(
+        "--promote/--no-promote",
+        help="Let it answer as soon as it is complete; with --continue, unless it loses against the active one.",
+        show_default="with --continue",
+        envvar="DYNREC_PROMOTE",
+    ),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(help="A hyper-parameter, NAME=VALUE in JSON; again for others.", envvar="DYNREC_OPTION"),
+]
+
 
 def _option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
@@ -27,33 +55,10 @@ def _option(text: str) -> tuple[str, Any]:
 
 def train(
     recommender: Recommender,
-    continue_active: Annotated[
-        bool,
-        typer.Option(
-            "--continue", help="Go on from the active model, with what came since.", envvar="DYNREC_CONTINUE_ACTIVE"
-        ),
-    ] = False,
-    base_model: Annotated[
-        int | None,
-        typer.Option(
-            help="The model version of the encoder whose vectors it is made of, such as one in the shadow.",
-            show_default="the encoder in use",
-            envvar="DYNREC_BASE_MODEL",
-        ),
-    ] = None,
-    promote: Annotated[
-        bool | None,
-        typer.Option(
-            "--promote/--no-promote",
-            help="Let it answer as soon as it is complete; with --continue, unless it loses against the active one.",
-            show_default="with --continue",
-            envvar="DYNREC_PROMOTE",
-        ),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(help="A hyper-parameter, NAME=VALUE in JSON; again for others.", envvar="DYNREC_OPTION"),
-    ] = None,
+    continue_active: Continue = False,
+    base_model: BaseModel = None,
+    promote: Promote = None,
+    option: Options = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
     device: Device = None,
