@@ -6,7 +6,7 @@ from contextlib import closing
 import structlog
 
 from dynrec_store import models, queue
-from dynrec_store.exceptions import ConnectionFailedError
+from dynrec_store.exceptions import ConnectionFailedError, DynrecError
 from dynrec_store.queue import Connection, IndexWork
 from workers.context import Context
 from workers.leases import TIME_BOX
@@ -83,4 +83,5 @@ def train_model(context: Context, model: int) -> None:
             log.warning("training_interrupted", model=model, reason=str(error))
             context.call(models.interrupt_training, model)
         except Exception as error:  # of whatever kind, it is noted with the model
-            log.warning("training_failed", model=model, reason=f"{type(error).__name__}: {error}", exc_info=error)
+            unforeseen = not isinstance(error, DynrecError)
+            log.warning("training_failed", model=model, reason=f"{type(error).__name__}: {error}", exc_info=unforeseen)
