@@ -129,6 +129,27 @@ def test_sql_serves_what_was_trained(shop: Connection, settings: Settings, datab
     shop.execute("update clicks set kind = null where user_id in ('u1', 'u2')")
     shop.execute("alter table products add stock int; update products set stock = length(title) where sort <> 'lamp'")
     shop.execute("select dynrec.alter_recommender('shop', numeric_columns => '{price,stock}')")
+    serves_what_was_trained(shop, settings, database_url)
+
+
+def test_sql_serves_what_was_trained_on_dirty_data(shop: Connection, settings: Settings, database_url: str) -> None:
+    """What nobody would want in a table counts for both alike, or for neither."""
+    shop.execute("select dynrec.drop_recommender('shop')")
+    shop.execute("""
+        alter table clicks add amount double precision;
+        update clicks set amount = case when item_id like 'red%' then float8 'NaN' when item_id not like 'old%' then length(item_id) end;
+        insert into clicks select * from clicks where user_id in ('u1', 'u2') or item_id like '%lamp';
+        insert into clicks select user_id, item_id, kind, '1960-02-03', amount from clicks where user_id in ('u2', 'u3');
+        insert into clicks values ('u4', 'new-chair', 'view', '0044-03-15', 1), (null, 'red-lamp', 'view', '2026-01-01', 1),
+          ('u4', null, 'view', '2026-01-01', 1), ('u4', 'red-lamp', 'view', null, 1), ('u4', 'red-lamp', 'view', '-infinity', 1)""")
+    shop.execute("""
+        select dynrec.create_recommender('shop', 'products', text_columns => '{title}', categorical_columns => '{sort}',
+          numeric_columns => '{price}', interactions => 'clicks', kind_column => 'kind', value_column => 'amount',
+          encoder => 'hashing', options => '{"exclude_seen": false}')""")
+    serves_what_was_trained(shop, settings, database_url)
+
+
+def serves_what_was_trained(shop: Connection, settings: Settings, database_url: str) -> None:
     now = START + timedelta(days=2)
     shop.execute(
         sql.SQL("alter database {} set dynrec.clock = {}").format(sql.Identifier(shop.info.dbname), now.isoformat())
@@ -151,7 +172,9 @@ def test_sql_serves_what_was_trained(shop: Connection, settings: Settings, datab
 def torch_scores(connection: queue.Connection, model: int, now: datetime) -> dict[str, dict[str, float]]:
     """The score of every item for five users, from the model's files and the rows that training reads."""
     fitted = from_artefacts(models.artefacts(connection, model))
-    training = models.Training("shop", 1, 1, None, now, {}, exclude_seen=False)
+    row = connection.execute("select id from dynrec_data.recommender where name = 'shop'").fetchone()
+    assert row is not None
+    training = models.Training("shop", row[0], 1, None, now, {}, exclude_seen=False)
     features = FeatureMaker.from_bytes(models.artefacts(connection, model)[FEATURES])
     data = read_sources(connection, model, training, {}, features).data
     towers = fitted.towers()

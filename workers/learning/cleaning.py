@@ -1,20 +1,24 @@
-"""Interactions without what cannot have happened, and a count of everything that was changed or left out."""
+"""Interactions without what cannot have happened, and a count of everything that was changed or left out.
+
+What is left is what SQL serves by: what it counts twice, and however long ago it was, is here as well.
+"""
 
 from array import array
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 
 from dynrec_store.models import Unusable
-from workers.learning.data import Flags, Integers, Times
+from workers.learning.data import Integers, Times, repeated
 from workers.learning.names import Names
 
 Row = tuple[str, str, str | None, float | None, float]  # user, item, kind, value, seconds since 1970
 
 LARGEST = 1e30  # a number beyond counts as none: its square has to fit into what training computes with
 SPREADS = 10.0  # between the median and a bound; a spread is what lies between the 5th and the 95th percentile
+EARLIEST = datetime.min.replace(tzinfo=UTC).timestamp()  # what is before counts as then: Python has no such times
 ANY_KIND = "*"
 ALL_USABLE = Unusable()
 
@@ -32,12 +36,12 @@ class Interactions:
 
 @dataclass(frozen=True)
 class CleaningReport:
-    """What became of the interactions in the table; read = incomplete + impossible_times + duplicates + kept."""
+    """What became of the interactions in the table; read = incomplete + impossible_times + kept."""
 
     read: int
     incomplete: int  # left out: without user or item
-    impossible_times: int  # left out: none, infinite, before 1970 or after the cut-off
-    duplicates: int  # left out: user, item, kind, value and time are those of another
+    impossible_times: int  # left out: none, infinite or after the cut-off
+    duplicates: int  # kept, but foreseen once: user, item, kind, value and time are those of another
     not_finite: int  # kept without their value
     clipped: int  # kept, the value moved to a bound
     kept: int
@@ -55,21 +59,19 @@ def clean(rows: Iterable[Row], until: datetime, unusable: Unusable = ALL_USABLE)
     """
     kept = _read(rows)  # of what is left out nothing is held on to
     read = len(kept.user)
-    possible = np.flatnonzero((kept.occurred_at >= 0) & (kept.occurred_at <= until.timestamp()))
+    possible = np.flatnonzero(np.isfinite(kept.occurred_at) & (kept.occurred_at <= until.timestamp()))
     kept = _taken(kept, possible[np.argsort(kept.occurred_at[possible], kind="stable")])
-    timely = len(kept.user)
-    kept = _taken(kept, np.flatnonzero(~_repeated(kept)))
     value, not_finite, clipped = _bounded(kept)
     report = CleaningReport(
         read=read + unusable.incomplete + unusable.impossible_times,
         incomplete=unusable.incomplete,
-        impossible_times=read - timely + unusable.impossible_times,
-        duplicates=timely - len(kept.user),
+        impossible_times=read - len(kept.user) + unusable.impossible_times,
+        duplicates=_duplicates(kept),
         not_finite=not_finite + unusable.not_finite,
         clipped=clipped,
         kept=len(kept.user),
     )
-    return Interactions(kept.user, kept.item, kept.kind, value, kept.occurred_at), report
+    return Interactions(kept.user, kept.item, kept.kind, value, np.maximum(kept.occurred_at, EARLIEST)), report
 
 
 def robust_bounds(values: Times) -> tuple[float, float]:
@@ -126,20 +128,11 @@ def _taken(interactions: Interactions, rows: Integers) -> Interactions:
     )
 
 
-def _repeated(interactions: Interactions) -> Flags:
-    """Return for each interaction whether an earlier one is the same in everything."""
-    value = np.where(np.isnan(interactions.value), np.inf, interactions.value)  # NaN equals nothing
-    keys = (
-        value,
-        interactions.kind.numbers,
-        interactions.item.numbers,
-        interactions.user.numbers,
-        interactions.occurred_at,
-    )
-    order = np.lexsort(keys)  # stable: the first of the same stays first
-    repeated = np.zeros(len(order), dtype=np.bool_)
-    repeated[order[1:]] = np.logical_and.reduce([key[order[1:]] == key[order[:-1]] for key in keys])
-    return repeated
+def _duplicates(interactions: Interactions) -> int:
+    """Return how many are the same in everything as an earlier one."""
+    names = (interactions.kind, interactions.item, interactions.user)
+    columns = (finite(interactions.value), *(name.numbers for name in names), interactions.occurred_at)
+    return int(repeated(columns).sum())
 
 
 def _bounded(interactions: Interactions) -> tuple[Times, int, int]:

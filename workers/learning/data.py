@@ -1,6 +1,8 @@
 """What a model learns from, as plain arrays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,3 +127,15 @@ class Histories:
         user = np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
         earlier = np.bincount(user, weights=self.occurred_at < moment, minlength=len(self.start) - 1)
         return self.start[:-1] + earlier.astype(np.int64)
+
+
+def repeated(columns: Sequence[NDArray[Any]]) -> Flags:
+    """Return for each row (n,) whether an earlier one is the same in all columns; NaN is the same as NaN."""
+    order = np.lexsort(columns)  # stable: the first of the same stays first
+    flags = np.zeros(len(order), dtype=np.bool_)
+    flags[order[1:]] = np.logical_and.reduce([_same(column[order[1:]], column[order[:-1]]) for column in columns])
+    return flags
+
+
+def _same(one: NDArray[Any], other: NDArray[Any]) -> Flags:
+    return (one == other) | ((one != one) & (other != other))  # noqa: PLR0124  NaN

@@ -121,7 +121,9 @@ def epoch_examples(arrays: Arrays, settings: Settings, horizon: float) -> tuple[
     """Return the two sorts of examples: the next turn, and snapshots with a longer horizon."""
     data = arrays.data
     begin, end = float(data.occurred_at[0]), float(data.occurred_at[-1]) + 1e-6
-    moments = begin + (end - begin) * np.linspace(0.1, 1.0, settings.snapshots + 1)[:-1]
+    early = float(data.occurred_at[len(data.occurred_at) // 100])
+    first = early if early - begin > end - early else begin  # a few of long ago would leave most moments to themselves
+    moments = first + (end - first) * np.linspace(0.1, 1.0, settings.snapshots + 1)[:-1]
     moments = np.append(moments[moments < end - horizon], max(end - horizon, begin))
     turns = next_turns(arrays.histories, begin, end, exclude_seen=data.exclude_seen)
     return turns, snapshots(arrays.histories, moments, horizon, exclude_seen=data.exclude_seen)

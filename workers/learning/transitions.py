@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from workers.learning.data import Floats, Histories, Integers, TrainingData
+from workers.learning.data import Floats, Histories, Integers, TrainingData, repeated
 from workers.learning.ease import ease, most_met
 from workers.learning.examples import ranges
 from workers.learning.settings import Settings
@@ -134,6 +134,8 @@ def _parts(
     foreseen = np.flatnonzero((item >= 0) & histories.wanted)
     foreseen = np.sort(foreseen[np.argsort(-histories.occurred_at[foreseen], kind="stable")[:examples]])
     user = np.repeat(np.arange(len(histories.start) - 1), np.diff(histories.start))
+    same = (histories.value, histories.kind, histories.item, histories.occurred_at)
+    foreseen = foreseen[~repeated([column[foreseen] for column in (*same, user)])]  # a duplicate is no second target
     for begin in range(0, len(foreseen), ROWS):
         place = foreseen[begin : begin + ROWS]
         first = np.maximum(histories.start[user[place]], place - EARLIER)

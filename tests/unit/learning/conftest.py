@@ -1,9 +1,11 @@
 """A small shop: two sorts of items, and users who each like one of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from workers.learning.data import TrainingData
+from workers.learning.data import Integers, TrainingData
 from workers.learning.settings import Settings
 
 SMALL = Settings(learned=8, content=4, epochs=2, batch=32, recent=8, older=8, ease_penalty=5.0, validated=100)
@@ -34,6 +36,18 @@ def shop(
         kind_weights=np.array([0.2, 1.0], dtype=np.float32),
         content=content,
         exclude_seen=exclude_seen,
+    )
+
+
+def taken(data: TrainingData, rows: Integers) -> TrainingData:
+    """Return some of the interactions, once or more often."""
+    return replace(
+        data,
+        user=data.user[rows],
+        item=data.item[rows],
+        kind=data.kind[rows],
+        value=data.value[rows],
+        occurred_at=data.occurred_at[rows],
     )
 
 

@@ -1,4 +1,4 @@
-"""What cleaning leaves out, what it changes, and that it counts both."""
+"""What cleaning leaves out, what it changes, what it finds twice, and that it counts all three."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -56,17 +56,30 @@ def test_only_what_is_the_same_in_everything_is_a_duplicate() -> None:
     ]
     again = [row(value=None), row(value=1.0), row(value=1.0), row(kind=None, value=1.0)]
     interactions, report = clean(sorted(differing + again, key=lambda given: given[4]), UNTIL)
-    assert len(interactions.user) == report.kept == len(differing)
+    assert len(interactions.user) == report.kept == len(differing) + len(again), "SQL counts them as well"
     assert report.duplicates == len(again)
 
 
-def test_times_before_1970_and_after_the_cut_off_are_impossible() -> None:
-    early = ("u", "i", None, None, -60.0)
+def test_infinite_times_and_those_after_the_cut_off_are_impossible() -> None:
     late = ("u", "i", None, None, UNTIL.timestamp() + 1e-6)
     last = ("u", "i", None, None, UNTIL.timestamp())
-    interactions, report = clean([early, row(), last, late], UNTIL)
+    never = [("u", "i", None, None, moment) for moment in (np.nan, np.inf, -np.inf)]
+    interactions, report = clean([row(), last, late, *never], UNTIL)
     assert interactions.occurred_at.tolist() == [START.timestamp(), UNTIL.timestamp()]
-    assert (report.read, report.impossible_times, report.kept) == (4, 2, 2)
+    assert (report.read, report.impossible_times, report.kept) == (6, 4, 2)
+
+
+def test_what_happened_before_1970_did_happen() -> None:
+    moments = [datetime(44, 3, 15, tzinfo=UTC).timestamp(), -60.0, 0.0]
+    interactions, report = clean([("u", "i", None, None, moment) for moment in moments], UNTIL)
+    assert interactions.occurred_at.tolist() == moments
+    assert (report.impossible_times, report.kept) == (0, 3)
+
+
+def test_what_happened_before_year_1_happened_at_its_beginning() -> None:
+    interactions, report = clean([("u", "i", None, None, -7e10), row()], UNTIL)
+    assert datetime.fromtimestamp(interactions.occurred_at[0], UTC) == datetime(1, 1, 1, tzinfo=UTC)
+    assert report.kept == 2
 
 
 def test_what_the_database_could_not_give_is_counted_as_well() -> None:
@@ -80,7 +93,7 @@ def test_what_the_database_could_not_give_is_counted_as_well() -> None:
         "duplicates": 1,
         "not_finite": 2,
         "clipped": 0,
-        "kept": 2,
+        "kept": 3,
     }
 
 
@@ -121,9 +134,10 @@ def test_cleaning_twice_changes_nothing_more() -> None:
         for n in range(500)
     ]
     once, report = clean(rows + rows, UNTIL)
-    assert (report.duplicates, report.kept) == (500, 500)
+    assert (report.duplicates, report.kept) == (500, 1000)
     again, second = clean(as_rows(once), UNTIL)
-    assert second.duplicates == second.impossible_times == second.not_finite == 0
+    assert second.duplicates == report.duplicates
+    assert second.impossible_times == second.not_finite == 0
     assert again.user.tolist() == once.user.tolist()
 
 

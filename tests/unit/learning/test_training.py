@@ -6,10 +6,12 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from tests.unit.learning.conftest import taken
 from workers.learning.data import Earlier, TrainingData
+from workers.learning.examples import Examples
 from workers.learning.fit import new_towers
 from workers.learning.settings import Settings
-from workers.learning.training import Arrays, Course, Towers, train
+from workers.learning.training import Arrays, Course, Towers, epoch_examples, train
 
 HORIZON = 86_400.0
 
@@ -43,6 +45,25 @@ def test_items_are_seen_as_they_were(data: TrainingData, settings: Settings) -> 
     torch.testing.assert_close(of(3, 250.0)[:8], of(3, last)[:8] + 1)  # another label
     assert torch.equal(of(3, 250.0)[8:], of(3, last)[8:])
     assert torch.equal(of(5, 0.0), of(5, last))
+
+
+def asked(data: TrainingData, settings: Settings) -> tuple[Examples, Examples]:
+    return epoch_examples(Arrays.of(data, new_towers(data, settings)), settings, HORIZON)
+
+
+def test_what_is_told_twice_is_part_of_histories_and_foreseen_once(data: TrainingData, settings: Settings) -> None:
+    doubled = taken(data, np.repeat(np.arange(900), 2))
+    for once, twice in zip(asked(data, settings), asked(doubled, settings), strict=True):
+        for name in ("user", "moment", "first", "target", "value", "weight"):
+            np.testing.assert_array_equal(getattr(twice, name), getattr(once, name))
+        np.testing.assert_array_equal(twice.end, 2 * once.end)
+
+
+def test_a_few_of_long_ago_do_not_draw_the_snapshots_to_them(data: TrainingData, settings: Settings) -> None:
+    aged = replace(data, occurred_at=np.where(np.arange(900) < 5, -3e8, data.occurred_at))
+    _, expected = asked(data, settings)
+    _, snapshots = asked(aged, settings)
+    assert len(snapshots) > 0.9 * len(expected)
 
 
 def test_a_course_that_stops_early_is_a_shorter_course(data: TrainingData, settings: Settings) -> None:

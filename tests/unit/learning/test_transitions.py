@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-from tests.unit.learning.conftest import shop
+from tests.unit.learning.conftest import shop, taken
 from workers.learning.data import Histories, TrainingData
 from workers.learning.examples import Examples
 from workers.learning.history import history_batch
@@ -61,6 +61,18 @@ def test_the_weights_are_those_of_a_ridge_regression(walks: TrainingData) -> Non
     np.testing.assert_allclose(pace.weights.toarray(), np.maximum(expected, 0), atol=1e-4)
     successors = (np.arange(12) + 1) % 12
     assert (pace.weights.toarray().argmax(axis=1) == successors).all()
+
+
+def test_a_duplicate_counts_in_the_past_and_is_foreseen_once(walks: TrainingData) -> None:
+    told_apart = replace(walks, value=np.arange(600, dtype=np.float32))
+    doubled = taken(told_apart, np.repeat(np.arange(600), np.where(np.arange(600) % 7, 1, 3)))
+    once = np.diff(Histories.of(doubled).value, prepend=-1) != 0
+    assert once.sum() == 600
+    past, next_ = past_and_next(doubled)
+    expected = Ridge(alpha=3.0, fit_intercept=False).fit(past[once], next_[once]).coef_.T * SCALE
+    np.fill_diagonal(expected, 0)
+    (pace,) = fit_transitions(doubled, ALL_OF_THEM)
+    np.testing.assert_allclose(pace.weights.toarray(), np.maximum(expected, 0), atol=1e-4)
 
 
 def test_the_highest_are_kept(walks: TrainingData) -> None:
