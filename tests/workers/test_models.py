@@ -172,9 +172,9 @@ def serves_what_was_trained(shop: Connection, settings: Settings, database_url: 
 def torch_scores(connection: queue.Connection, model: int, now: datetime) -> dict[str, dict[str, float]]:
     """The score of every item for five users, from the model's files and the rows that training reads."""
     fitted = from_artefacts(models.artefacts(connection, model))
-    row = connection.execute("select id from dynrec_data.recommender where name = 'shop'").fetchone()
-    assert row is not None
-    training = models.Training("shop", row[0], 1, None, now, {}, exclude_seen=False)
+    ((recommender,),) = connection.execute("select id from dynrec_data.recommender where name = 'shop'").fetchall()
+    assert isinstance(recommender, int)
+    training = models.Training("shop", recommender, 1, None, now, {}, exclude_seen=False)
     features = FeatureMaker.from_bytes(models.artefacts(connection, model)[FEATURES])
     data = read_sources(connection, model, training, {}, features).data
     towers = fitted.towers()

@@ -130,9 +130,8 @@ def _taken(interactions: Interactions, rows: Integers) -> Interactions:
 
 def _duplicates(interactions: Interactions) -> int:
     """Return how many are the same in everything as an earlier one."""
-    names = (interactions.kind, interactions.item, interactions.user)
-    columns = (finite(interactions.value), *(name.numbers for name in names), interactions.occurred_at)
-    return int(repeated(columns).sum())
+    names = [column.numbers for column in (interactions.user, interactions.item, interactions.kind)]
+    return int(repeated([*names, finite(interactions.value), interactions.occurred_at]).sum())
 
 
 def _bounded(interactions: Interactions) -> tuple[Times, int, int]:

@@ -138,4 +138,5 @@ def repeated(columns: Sequence[NDArray[Any]]) -> Flags:
 
 
 def _same(one: NDArray[Any], other: NDArray[Any]) -> Flags:
-    return (one == other) | ((one != one) & (other != other))  # noqa: PLR0124  NaN
+    same: Flags = (one == other) | ((one != one) & (other != other))  # noqa: PLR0124  NaN
+    return same
