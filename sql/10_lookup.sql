@@ -26,6 +26,24 @@ $$;
 comment on function dynrec._recommender(text) is
   'Internal. The recommender of that name; an error that lists the declared names if there is none.';
 
+create or replace function dynrec._model_version(r dynrec_data.recommender, model_version int) returns dynrec_data.model_version
+language plpgsql stable
+set search_path from current
+as $$
+declare
+  found_row dynrec_data.model_version;
+begin
+  select m.* into found_row from dynrec_data.model_version m where m.recommender_id = r.id and m.id = model_version;
+  if not found then
+    perform dynrec._reject('no such model version', model_version::text, format('There are: %s.',
+      (select string_agg(m.id::text, ', ' order by m.id) from dynrec_data.model_version m where m.recommender_id = r.id)));
+  end if;
+  return found_row;
+end
+$$;
+comment on function dynrec._model_version(dynrec_data.recommender, int) is
+  'Internal. The model version of that number, if it is the recommender''s; an error that lists its model versions otherwise.';
+
 create or replace function dynrec._check_sees_all(sources regclass[], why text) returns void
 language plpgsql stable
 set search_path from current

@@ -118,13 +118,9 @@ set search_path from current
 as $$
 #variable_conflict use_variable
 declare
-  m dynrec_data.model_version;
+  m dynrec_data.model_version := dynrec._model_version(r, model_version);
 begin
-  select x.* into m from dynrec_data.model_version x where x.recommender_id = r.id and x.id = model_version;
-  if m.id is null then
-    perform dynrec._reject('no such model version', model_version::text, format('There are: %s.',
-      (select string_agg(x.id::text, ', ' order by x.id) from dynrec_data.model_version x where x.recommender_id = r.id)));
-  elsif m.kind <> 'content' then
+  if m.kind <> 'content' then
     perform dynrec._reject(format('model version %s is a learned one', m.id), m.id::text, 'Models are made of the vectors of an encoder: see kind and base_model in dynrec.model_versions.');
   elsif m.state not in ('shadow', 'active', 'standby') then
     perform dynrec._reject(format('model version %s has no vectors to learn from: it is %s', m.id, m.state), m.id::text,
