@@ -8,7 +8,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.drain import Session
-from tests.sql.test_declare import declare
+from tests.sql.declaring import declare
 
 TABLES = """
     create schema shop;
