@@ -1,10 +1,12 @@
 """Fitting a model: epochs and ranking chosen on the last part of the data, then everything again on all of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from workers.learning.artefact import Model
 from workers.learning.config import config_of
@@ -16,7 +18,7 @@ from workers.learning.personal import settled
 from workers.learning.ranking import Ranking
 from workers.learning.settings import Settings
 from workers.learning.training import Arrays, Course, Towers, shape_of, train
-from workers.learning.transitions import fit_transitions, pasts
+from workers.learning.transitions import Pace, fit_transitions, pasts
 from workers.learning.validation import Best, Validation, figures, fitted_ranking, gather_sorts, measure, split
 
 Progress = Callable[[str, float], None]  # what is being done, and how much of it is done (0 to 1)
@@ -74,7 +76,7 @@ def new_towers(data: TrainingData, settings: Settings, previous: Model | None = 
 def _validated(period: Validation, settings: Settings, previous: Model | None, device: str, progress: Progress) -> Best:
     """Train on what came before the period; return the best epoch."""
     towers = new_towers(period.before, settings, previous)
-    known = period.known(towers, settings)
+    known = period.known(towers, fit_transitions(period.before, settings))
     epochs = _planned(settings, previous)
     report = _reporting(progress, "training before the validation period", epochs)
     best = Best(settings.patience)
@@ -112,10 +114,24 @@ def _planned(settings: Settings, previous: Model | None) -> int:
 
 
 def _of_previous(previous: Model, period: Validation) -> dict[str, Any]:
-    """Return the figures of the previous model on the same period."""
+    """Return the figures of the previous model on the same period, by what it learned when it was trained."""
     towers = new_towers(period.before, previous.settings, previous)
-    known = period.known(towers, previous.settings)
+    known = replace(period.known(towers, _paces(previous, period.before.items)), values=previous.values)
     return measure(previous.ranking(), gather_sorts(towers, known, period.examples))
+
+
+def _paces(previous: Model, items: tuple[str, ...]) -> tuple[Pace, ...]:
+    """Return the previous model's transitions among these items: there are none from or to one that it did not know."""
+    places = {name: place for place, name in enumerate(items)}
+    now = np.array([places.get(name, -1) for name in previous.items], dtype=np.int64)
+
+    def among(weights: sparse.csr_matrix) -> sparse.csr_matrix:
+        pairs = weights.tocoo()
+        row, column = now[pairs.row], now[pairs.col]
+        here = (row >= 0) & (column >= 0)
+        return sparse.csr_matrix((pairs.data[here], (row[here], column[here])), shape=(len(items), len(items)))
+
+    return tuple(replace(pace, weights=among(pace.weights)) for pace in previous.paces)
 
 
 def _model(

@@ -17,7 +17,7 @@ from workers.learning.popularity import HALF_LIVES
 from workers.learning.ranking import Candidates, Ranking, fit_ranking
 from workers.learning.settings import Settings
 from workers.learning.training import Arrays, Towers
-from workers.learning.transitions import fit_transitions, pasts
+from workers.learning.transitions import Pace, pasts
 
 ENOUGH = 200  # examples of a sort that count half as much as any number of them
 LEAST = 1e-3  # nDCG beside which less makes no difference
@@ -38,10 +38,9 @@ class Validation:
         """Return both sorts of examples."""
         return self.lists, self.turns
 
-    def known(self, towers: Towers, settings: Settings) -> Arrays:
-        """Return what there is to rank in the period: identities and transitions from before it, growing histories."""
+    def known(self, towers: Towers, paces: tuple[Pace, ...]) -> Arrays:
+        """Return what there is to rank in the period: what was learned before it, and growing histories."""
         learned = Arrays.of(self.before, towers)
-        paces = fit_transitions(self.before, settings)
         return replace(learned, data=self.everything, histories=Histories.of(self.everything), paces=paces)
 
 
