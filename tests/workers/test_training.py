@@ -14,7 +14,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from dynrec_store import models, queue
-from dynrec_store.exceptions import ConfigurationError
+from dynrec_store.exceptions import BusyError, ConfigurationError
 from dynrec_store.settings import Settings
 from tests.learned import backfill, stage, store
 from tests.workers.support import Connection, until
@@ -253,3 +253,21 @@ def test_sql_serves_whatever_can_be_trained(products: Connection, options: dict[
     config = config_of(towers.users, ranking, chosen, ValueScale(0.0, 1.0), ("view",))
     checked = Jsonb(config | {"exploration": chosen.exploration or 0, "exploration_gap": None})
     products.execute("select dynrec._check_config(%s, %s)", [checked, config["dimension"]])
+
+
+def test_a_trained_model_waits_until_others_let_go_of_their_locks(
+    model: int, products: Connection, settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_model, refused = models.store_model, []
+
+    def busy_at_first(*arguments: Any, **named: Any) -> None:
+        if not refused:
+            refused.append(True)
+            raise BusyError("canceling statement due to lock timeout")
+        store_model(*arguments, **named)
+
+    monkeypatch.setattr(models, "store_model", busy_at_first)
+    with queue.connect(database_url, application_name="test") as connection:
+        train_staged(connection, settings, model, lambda _stage, _done: None)
+    assert refused
+    assert noted(products, model) == ("backfilling", None)

@@ -6,9 +6,10 @@ from contextlib import closing
 from typing import Any
 
 import structlog
+import tenacity
 
 from dynrec_store import models, queue
-from dynrec_store.exceptions import ConfigurationError, ConnectionFailedError
+from dynrec_store.exceptions import BusyError, ConfigurationError, ConnectionFailedError
 from dynrec_store.models import Training
 from dynrec_store.queue import Connection
 from dynrec_store.settings import Settings as StoreSettings
@@ -27,6 +28,7 @@ Progress = Callable[[str, float], None]  # what is being done, and how much of i
 WAITING = ("staged", "training")  # the states of a model that is yet to be trained
 ATTEMPTS = 3  # trainings of a model that may end with their process before nobody tries it again
 LOOK_AGAIN = 1.0  # seconds between looks at what another trains
+STORING = 600.0  # seconds for which a trained model waits for locks that others hold
 
 log = structlog.get_logger(__name__)
 
@@ -116,7 +118,14 @@ def _train(connection: Connection, settings: StoreSettings, model: int, training
         device=str(torch_device(settings.device)),
         progress=progress,
     )
-    models.store_model(
+    patiently = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(BusyError),
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=10),
+        stop=tenacity.stop_after_delay(STORING),
+        reraise=True,
+    )
+    patiently(
+        models.store_model,
         connection,
         model,
         _dimension(fitted.config),
