@@ -258,7 +258,8 @@ def test_sql_serves_whatever_can_be_trained(products: Connection, options: dict[
 def test_a_trained_model_waits_until_others_let_go_of_their_locks(
     model: int, products: Connection, settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store_model, refused = models.store_model, []
+    store_model = models.store_model
+    refused: list[bool] = []
 
     def busy_at_first(*arguments: Any, **named: Any) -> None:
         if not refused:
