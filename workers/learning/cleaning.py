@@ -135,13 +135,12 @@ def _duplicates(interactions: Interactions) -> int:
 
 
 def _bounded(interactions: Interactions) -> tuple[Times, int, int]:
-    """Return the values, finite and clipped, and how many were not finite and how many clipped."""
+    """Return the values, finite and clipped, and how many were not finite and how many clipped.
+
+    By bounds of all kinds together: their scale is one as well, which SQL cuts far inside of these.
+    """
     value = finite(interactions.value)
     not_finite = int(np.sum(np.isnan(value) & ~np.isnan(interactions.value)))
-    bounded = value.copy()
-    for kind in range(len(interactions.kind.names)):
-        valued = np.flatnonzero((interactions.kind.numbers == kind) & ~np.isnan(value))
-        if len(valued):
-            bounded[valued] = np.clip(value[valued], *robust_bounds(value[valued]))
-    clipped = int(np.sum((bounded != value) & ~np.isnan(value)))
-    return bounded, not_finite, clipped
+    known = value[~np.isnan(value)]
+    bounded = np.clip(value, *robust_bounds(known)) if len(known) else value
+    return bounded, not_finite, int(np.sum(bounded[~np.isnan(value)] != known))

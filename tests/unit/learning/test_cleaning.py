@@ -1,12 +1,15 @@
 """What cleaning leaves out, what it changes, what it finds twice, and that it counts all three."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from dynrec_store.models import Unusable
+from tests.unit.learning.conftest import shop
 from workers.learning.cleaning import Interactions, Row, clean, robust_bounds
+from workers.learning.history import ValueScale
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 UNTIL = datetime(2024, 2, 1, tzinfo=UTC)
@@ -104,15 +107,20 @@ def test_a_value_that_is_no_finite_number_is_forgotten_and_its_interaction_kept(
     assert (report.not_finite, report.clipped, report.kept) == (1, 0, 3)
 
 
-def test_outliers_are_clipped_within_their_kind() -> None:
+def test_outliers_are_clipped_beyond_what_makes_a_difference() -> None:
+    """SQL reads values as they are, and cuts their standard scores: what cleaning clips has the same."""
     bought = [row(value=float(number % 10), hours=number) for number in range(100)]
     rated = [row(kind="rating", value=1000.0 + number % 10, hours=number) for number in range(100)]
-    mistaken = [row(value=80_000.0, hours=200), row(value=-80_000.0, hours=201)]
-    interactions, report = clean(sorted(bought + rated, key=lambda given: given[4]) + mistaken, UNTIL)
-    low, high = robust_bounds(np.array([given[3] for given in bought + mistaken], dtype=np.float64))
+    mistaken = [row(value=80_000.0, hours=200), row(kind="rating", value=-80_000.0, hours=201)]
+    rows = sorted(bought + rated, key=lambda given: given[4]) + mistaken
+    values = np.array([given[3] for given in rows], dtype=np.float64)
+    interactions, report = clean(rows, UNTIL)
+    low, high = robust_bounds(values)
     assert interactions.value[-2:].tolist() == [high, low]
     assert (report.clipped, report.kept) == (2, 202)
-    assert interactions.value[np.array(interactions.kind.tolist()) == "rating"].min() == 1000.0
+    given, bounded = values.astype(np.float32), interactions.value.astype(np.float32)
+    scale = ValueScale.of(replace(shop(), value=bounded))
+    np.testing.assert_array_equal(scale.standard(bounded), scale.standard(given))
 
 
 def test_values_that_are_nearly_all_the_same_are_not_clipped() -> None:
