@@ -7,7 +7,7 @@ from pgvector.psycopg import register_vector
 
 from dynrec_store.settings import Settings
 from tests.conftest import Prepare
-from tests.workers.support import Connection, Fussy
+from tests.workers.support import Connection, Fussy, quick_settings
 from workers import context as worker_context
 from workers.context import Context
 from workers.encoders import Encoder
@@ -15,7 +15,7 @@ from workers.encoders import Encoder
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(_env_file=None, lease_seconds=5, sweep_seconds=0.2)  # type: ignore[call-arg]
+    return quick_settings()
 
 
 def declare(connection: Connection) -> None:

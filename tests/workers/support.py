@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
+from dynrec_store.settings import Settings
 from workers.context import Context, Tally
 from workers.encoders import Vectors
 from workers.encoders.hashing import HashingEncoder
@@ -42,6 +43,17 @@ class Fussy:
         if broken := [position for position, text in enumerate(texts) if "nan" in text]:
             raise EncodingFailed(self.name, broken)
         return self._encoder.encode(texts)
+
+
+def quick_settings() -> Settings:
+    """Leases that run out soon, and looks for them that follow one another closely."""
+    return Settings(_env_file=None, lease_seconds=5, sweep_seconds=0.2)  # type: ignore[call-arg]
+
+
+def url_of(connection: Connection) -> str:
+    """The URL that a connection was made with."""
+    there = connection.info
+    return f"postgresql://{there.user}:{there.password}@{there.host}:{there.port}/{there.dbname}"
 
 
 def fresh(connection: Connection) -> bool:

@@ -11,7 +11,7 @@ from pgvector.psycopg import register_vector
 from dynrec_store import models, queue
 from dynrec_store.settings import Settings
 from tests.conftest import Prepare
-from tests.workers.support import Connection, drained, fresh, until
+from tests.workers.support import Connection, drained, fresh, quick_settings, until, url_of
 from tests.workers.worded import worded_shop
 from workers.context import Context
 from workers.derive import recompute_derived
@@ -27,8 +27,17 @@ SMALL: dict[str, object] = {"epochs": 1, "learned": 8, "content": 8}
 
 
 def begin(connection: Connection) -> None:
-    """A shop that nobody has computed anything for."""
+    """A shop where a learned model answers, and nothing waits."""
     worded_shop(connection)
+    url = url_of(connection)
+    settings = quick_settings()
+    with running(settings, url):
+        assert fresh(connection)
+        model = train(settings, url, "shop", options=SMALL)
+        ready = "select state = 'shadow' from dynrec.model_versions where model_version = %s"
+        until(lambda: connection.execute(ready, [model]).fetchone() == (True,))
+        connection.execute("select dynrec.promote_model('shop', %s)", [model])
+        assert fresh(connection)
 
 
 @pytest.fixture
@@ -37,16 +46,8 @@ def beginning(prepared: Prepare) -> str:
 
 
 @pytest.fixture
-def shop(connection: Connection, settings: Settings, database_url: str) -> Connection:
-    """A learned model answers, and nothing waits."""
+def shop(connection: Connection) -> Connection:
     register_vector(connection)
-    with running(settings, database_url):
-        assert fresh(connection)
-        model = train(settings, database_url, "shop", options=SMALL)
-        ready = "select state = 'shadow' from dynrec.model_versions where model_version = %s"
-        until(lambda: connection.execute(ready, [model]).fetchone() == (True,))
-        connection.execute("select dynrec.promote_model('shop', %s)", [model])
-        assert fresh(connection)
     return connection
 
 
