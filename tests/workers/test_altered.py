@@ -11,8 +11,9 @@ from pgvector.psycopg import register_vector
 from dynrec_store import models, queue
 from dynrec_store.models import DerivedRow
 from dynrec_store.settings import Settings
+from tests.conftest import Prepare
 from tests.workers.support import Connection, fresh, until
-from tests.workers.worded import worded_shop
+from tests.workers.worded import let_a_model_answer, worded_shop
 from workers.inprocess import running
 from workers.learning.derivation import ItemVectors
 from workers.learning.features import FeatureMaker
@@ -30,12 +31,29 @@ NEW_LAMP: dict[str, object] = {
 }
 
 
-@pytest.fixture
-def shop(connection: Connection) -> Connection:
-    """The shop with two columns more than are declared."""
-    register_vector(worded_shop(connection))
+def begin(connection: Connection) -> int:
+    """The shop with two columns more than are declared, and the model that answers."""
+    worded_shop(connection)
     connection.execute("alter table products add stock int, add colour text")
     connection.execute("update products set stock = price * 7 + length(title), colour = split_part(title, ' ', 1)")
+    return let_a_model_answer(connection, QUICK)
+
+
+@pytest.fixture
+def beginning(prepared: Prepare) -> str:
+    return prepared(begin).name
+
+
+@pytest.fixture
+def first(prepared: Prepare) -> int:
+    """The number of the model that answers."""
+    model: int = prepared(begin).made
+    return model
+
+
+@pytest.fixture
+def shop(connection: Connection) -> Connection:
+    register_vector(connection)
     return connection
 
 
@@ -96,13 +114,16 @@ def state(connection: Connection, model: int) -> str:
     ids=["more", "less", "others"],
 )
 def test_a_live_model_outlives_an_alteration(
-    shop: Connection, settings: Settings, database_url: str, numbers: str, labels: str, gone: set[str], come: set[str]
+    shop: Connection,
+    first: int,
+    settings: Settings,
+    database_url: str,
+    numbers: str,
+    labels: str,
+    gone: set[str],
+    come: set[str],
 ) -> None:
     with running(settings, database_url):
-        assert fresh(shop)
-        first = train(settings, database_url, "shop", options=QUICK)
-        until(lambda: state(shop, first) == "shadow")
-        shop.execute("select dynrec.promote_model('shop')")
         shop.execute(
             "select dynrec.alter_recommender('shop', numeric_columns => %s, categorical_columns => %s)",
             [numbers, labels],

@@ -11,8 +11,8 @@ from pgvector.psycopg import register_vector
 from dynrec_store import models, queue
 from dynrec_store.settings import Settings
 from tests.conftest import Prepare
-from tests.workers.support import Connection, drained, fresh, quick_settings, until, url_of
-from tests.workers.worded import worded_shop
+from tests.workers.support import Connection, drained, until
+from tests.workers.worded import let_a_model_answer, worded_shop
 from workers.context import Context
 from workers.derive import recompute_derived
 from workers.encoders import content_hash
@@ -28,16 +28,7 @@ SMALL: dict[str, object] = {"epochs": 1, "learned": 8, "content": 8}
 
 def begin(connection: Connection) -> None:
     """A shop where a learned model answers, and nothing waits."""
-    worded_shop(connection)
-    url = url_of(connection)
-    settings = quick_settings()
-    with running(settings, url):
-        assert fresh(connection)
-        model = train(settings, url, "shop", options=SMALL)
-        ready = "select state = 'shadow' from dynrec.model_versions where model_version = %s"
-        until(lambda: connection.execute(ready, [model]).fetchone() == (True,))
-        connection.execute("select dynrec.promote_model('shop', %s)", [model])
-        assert fresh(connection)
+    let_a_model_answer(worded_shop(connection), SMALL)
 
 
 @pytest.fixture

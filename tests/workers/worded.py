@@ -1,10 +1,13 @@
 """A shop for models: what products are called and what users like can be told from their names."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from tests.workers.support import Connection
+from tests.workers.support import Connection, fresh, quick_settings, until, url_of
+from workers.inprocess import running
+from workers.learning.run import train
 
 WORDS = ("red", "blue", "green", "old", "new", "small", "large", "round")
 THINGS = ("lamp", "chair", "table", "spoon", "kettle", "shelf", "clock", "brush")
@@ -41,3 +44,16 @@ def worded_shop(connection: Connection) -> Connection:
           numeric_columns => '{price}', interactions => 'clicks', kind_column => 'kind', encoder => 'hashing',
           options => '{"exclude_seen": false}')""")
     return connection
+
+
+def let_a_model_answer(connection: Connection, options: Mapping[str, object]) -> int:
+    """Train a model of the shop and promote it; its number. Nothing waits afterwards."""
+    url, settings = url_of(connection), quick_settings()
+    with running(settings, url):
+        assert fresh(connection)
+        model = train(settings, url, "shop", options=options)
+        ready = "select state = 'shadow' from dynrec.model_versions where model_version = %s"
+        until(lambda: connection.execute(ready, [model]).fetchone() == (True,))
+        connection.execute("select dynrec.promote_model('shop', %s)", [model])
+        assert fresh(connection)
+    return model
