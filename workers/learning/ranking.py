@@ -10,10 +10,12 @@ Everything but the inner products is fitted here, on what came after the period 
 Shapes: B examples, K candidates, H heads (learned and content), P paces, X contexts.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from workers.learning.examples import CONTEXTS, COUNT_EDGES
 from workers.learning.objective import NEVER, softmax_loss
@@ -117,15 +119,31 @@ class Ranking(nn.Module):
 
 
 def fit_ranking(ranking: Ranking, candidates: Candidates) -> None:
-    """Fit the weights to the candidates' targets."""
-    optimizer = torch.optim.LBFGS(ranking.parameters(), max_iter=STEPS, line_search_fn="strong_wolfe")
+    """Fit the weights to the candidates' targets.
+
+    Where nothing tells how far a weight should go, such as that of items that nobody has met if none is a target, the
+    search for a step can leave what a float holds: the weights are then those of the least loss that was seen.
+    """
+    weights = list(ranking.parameters())
+    optimizer = torch.optim.LBFGS(weights, max_iter=STEPS, line_search_fn="strong_wolfe")
+    least, kept = math.inf, parameters_to_vector(weights).detach().clone()
 
     def closure() -> Tensor:
+        nonlocal least, kept
         optimizer.zero_grad()
         scores = ranking(candidates)
         target = candidates.target_row, candidates.target_column
         loss = softmax_loss(scores, scores, *target, candidates.weight, power=POWER) + ranking.departure()
         loss.backward()  # type: ignore[no-untyped-call]
+        if loss.item() < least:
+            least, kept = loss.item(), parameters_to_vector(weights).detach().clone()
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    try:
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        vector_to_parameters(kept, weights)
+    if not parameters_to_vector(weights).isfinite().all():
+        vector_to_parameters(kept, weights)

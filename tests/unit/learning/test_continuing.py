@@ -36,7 +36,7 @@ def test_training_on_keeps_what_was_learned(data: TrainingData, settings: Settin
 
 
 def test_the_model_before_is_measured_by_what_it_learned(settings: Settings) -> None:
-    data = walks()
+    data, settings = walks(), replace(settings, epochs=1, batch=256)
     first = first_model(data, settings, 2_000)
     known, lost = (_previous_turns(data, settings, model) for model in (first, without_transitions(first)))
     assert known > 1.1 * lost, "what it did not learn, nobody told it since"
