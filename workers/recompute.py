@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 def recompute_items(context: Context, recommender: str, *, live_only: bool = False) -> tuple[Tally, bool]:
-    """Bring the vectors of changed items up to date, where a live change is meant in the other models as well.
+    """Bring the vectors of changed items up to date; after a live change those of all models that are made of them.
 
     Returns what was done and whether more may wait.
     """
