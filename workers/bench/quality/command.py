@@ -110,9 +110,9 @@ def _check_source(dataset: Known | None, files: Sequence[Path | None], columns: 
         raise ConfigurationError("name a data set: --interactions FILE and --items FILE, or --dataset NAME")
     if dataset is not None and any(files):
         raise ConfigurationError(f"--dataset {dataset} and files exclude each other: leave one of them out")
-    for role in (role for role, names in columns.items() if names):
-        if dataset is not None:
-            raise ConfigurationError(f"--dataset {dataset} says itself what its columns are: leave out --{role}")
+    role = next((role for role, names in columns.items() if names), None)
+    if dataset is not None and role is not None:
+        raise ConfigurationError(f"--dataset {dataset} says itself what its columns are: leave out --{role}")
 
 
 def _names(columns: str) -> list[str]:
