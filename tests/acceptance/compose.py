@@ -35,10 +35,11 @@ def compose_command() -> str | None:
     return f"{docker} compose" if found else None
 
 
-def until(holds: Callable[[], bool], what: str) -> None:
+def until(holds: Callable[[], bool], what: str, instead: Callable[[], object] = lambda: "") -> None:
+    """Wait until a condition holds; a failure shows what there is `instead`."""
     patience = time.monotonic() + PATIENCE
     while not holds():
-        assert time.monotonic() < patience, f"not within {PATIENCE:.0f} s: {what}"
+        assert time.monotonic() < patience, f"not within {PATIENCE:.0f} s: {what}\n{instead()}"
         time.sleep(0.5)
 
 

@@ -229,7 +229,7 @@ def test_the_stream_takes_the_place_of_triggers(terminal: Terminal) -> None:
     until(lambda: counted(terminal), "each purchase counts once")
     assert 'active="true"' in next(line for line in terminal.metrics().splitlines() if "slot_lag_bytes{" in line)
     doctor = "docker compose run --rm --no-deps migrate doctor 2>&1"
-    until(lambda: "all is well" in terminal.run(doctor), "the doctor has nothing to say")
+    until(lambda: "all is well" in terminal.run(doctor), "the doctor has nothing to say", lambda: terminal.run(doctor))
 
 
 def test_a_stream_that_is_killed_loses_nothing(terminal: Terminal) -> None:
