@@ -15,8 +15,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install  ## KEEP=1 leaves everything running
 	$(BIN)/dynrec demo $(if $(KEEP),--keep)
 
-test: install  ## ARGS='-k name --pg 16' goes to pytest; of three processes on two cores one mostly waits, and more threads would wait busily
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadgroup $(ARGS)
+test: install  ## ARGS='-k name --pg 16' goes to pytest; of three processes on two cores one mostly waits; threads are not to wait busily
+	OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses 3 --dist loadgroup $(ARGS)
 
 test-oldest: install  ## what speaks SQL, against the oldest PostgreSQL that is supported
 	$(BIN)/pytest --numprocesses 2 --pg 16 tests/sql tests/migration $(ARGS)

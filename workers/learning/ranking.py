@@ -12,6 +12,7 @@ Shapes: B examples, K candidates, H heads (learned and content), P paces, X cont
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,22 @@ class Candidates:
     target_row: Tensor
     target_column: Tensor
     weight: Tensor  # (B,)
+
+    @cached_property
+    def present(self) -> Tensor:
+        """Return the rates (B, K, half-lives), above 0 also where padding has none."""
+        return self.rates.clamp(min=1e-9)
+
+    @cached_property
+    def log_rates(self) -> Tensor:
+        """Return their logarithms (B, K, half-lives)."""
+        return self.present.log()
+
+    @cached_property
+    def met(self) -> Tensor | None:
+        """Return which of them the user has met (B, K); None if there is none, in any of the calls."""
+        met = self.times_met > 0
+        return met if met.any() else None
 
 
 class ByContext(nn.Module):
@@ -99,16 +116,16 @@ class Ranking(nn.Module):
         score = torch.einsum("bkh,bh->bk", candidates.products, gate)
         score = score + torch.einsum("bkp,bp->bk", candidates.following, self.transitions()[:, x].T)
         mixture = self.mixture().softmax(dim=0)[:, x].T  # (B, half-lives)
-        rates = candidates.rates.clamp(min=1e-9)  # padding has none
-        popularity = torch.einsum("bkr,br->bk", rates, mixture).log() * self.popularity()[0, x][:, None]
-        popularity = popularity + torch.einsum("bkr,br->bk", rates.log(), self.power()[:, x].T)
+        popularity = torch.einsum("bkr,br->bk", candidates.present, mixture).log() * self.popularity()[0, x][:, None]
+        popularity = popularity + torch.einsum("bkr,br->bk", candidates.log_rates, self.power()[:, x].T)
         score = score + torch.where(candidates.cold, self.cold()[0, x][:, None], popularity)
-        repeat = (
-            self.repeat()[0, x][:, None]
-            + self.repeat_count * candidates.times_met.log1p()
-            + self.repeat_recency * candidates.days_since.log1p()
-        )
-        score = score + torch.where(candidates.times_met > 0, repeat, 0.0)
+        if candidates.met is not None:
+            repeat = (
+                self.repeat()[0, x][:, None]
+                + self.repeat_count * candidates.times_met.log1p()
+                + self.repeat_recency * candidates.days_since.log1p()
+            )
+            score = score + torch.where(candidates.met, repeat, 0.0)
         return score.masked_fill(~candidates.allowed, NEVER)
 
     def departure(self) -> Tensor:
