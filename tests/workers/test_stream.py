@@ -205,7 +205,7 @@ def test_a_log_with_a_gap_is_given_up_and_nothing_is_lost(
 
 def test_a_slot_has_a_reader_also_between_its_looks(streamed: Shop, database_url: str) -> None:
     active = "select labels ->> 'active' from dynrec.metrics where name = 'dynrec_replication_slot_lag_bytes'"
-    assert streamed.execute(active) == [("false",)]
+    _wait_for(streamed, f"select ({active}) = 'false'")  # who made it may still be leaving
     with closing(database.connect(database_url)) as connection:
         assert stream.become_reader(connection)
         assert streamed.execute(active) == [("true",)]
